@@ -1,0 +1,143 @@
+"""The joints of the proxy: who calls whom, and with what.
+
+A request travels ``front -> conductor -> upstream`` and its answer comes back the same way. The front owns the client's socket,
+the upstream package owns the backend's, the conductor owns one exchange between them and drives the sans-I/O core.
+Each side knows the others only by the protocols below, so that a second front or a second upstream transport is a new class
+and no change anywhere else.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Protocol
+
+import attrs
+
+from txsse.errors import ProxyError
+from txsse.wire.headers import Headers
+from txsse.wire.http1 import RequestHead, ResponseHead
+
+
+@attrs.define(eq=False)
+class Request:
+    """A complete request as a front hands it over: the head, the whole (bounded) body, and where it came from."""
+
+    head: RequestHead
+    body: bytes
+    peer: str  # the client's IP address, "" on a UNIX socket
+    secure: bool  # it came over TLS
+    host: bytes  # authority: the Host field, or that of an absolute-form target
+    path: bytes  # the target's path and query in origin form, byte for byte
+    began: float  # reactor seconds when the first byte of the head came
+    received: float  # reactor seconds when the last byte of the body came
+
+
+class Downstream(Protocol):
+    """The client's side of one exchange: where the answer is written. Offered by a front, called by the conductor.
+
+    Order of calls: ``start`` once, ``write`` any number of times, then exactly one of ``finish``, ``cut``, ``abort``.
+    After the client has gone every call is a no-op.
+    """
+
+    def start(self, status: int, reason: bytes, headers: Headers, *, has_body: bool = True) -> None:
+        """Send a response head. *headers* carry no hop-by-hop field; the front adds its own framing and connection fields.
+
+        If *headers* hold a Content-Length the body is delimited by it, else by chunks (HTTP/1.1) or by closing (HTTP/1.0).
+        ``has_body=False`` (HEAD, 204, 304): nothing follows, whatever the headers say.
+        """
+
+    def write(self, data: bytes) -> None:
+        """Queue body bytes (never empty); the front adds chunk framing."""
+
+    def finish(self) -> None:
+        """End the response cleanly; the connection may serve another request."""
+
+    def cut(self) -> None:
+        """End so that the client can tell it is truncated: what was written leaves, then the connection closes without the
+        end mark. Where closing would look like a clean end (HTTP/1.0, close-delimited) the connection is reset."""
+
+    def abort(self) -> None:
+        """Drop the connection at once (RST), whatever is queued."""
+
+    def pending(self) -> int:
+        """Bytes written here that the socket has not yet accepted."""
+
+
+class Exchange(Protocol):
+    """The conductor's side of one exchange, as a front sees it. Every call is legal at any time and idempotent."""
+
+    def client_paused(self) -> None:
+        """The client's socket takes no more for now (the front's buffer is over its mark)."""
+
+    def client_resumed(self) -> None:
+        """The front's buffer is empty again."""
+
+    def client_gone(self) -> None:
+        """FIN, half-close or reset: nobody reads any more."""
+
+    def client_stalled(self) -> None:
+        """The client's socket accepted no byte for ``stream.stall_timeout``."""
+
+
+class Handler(Protocol):
+    """What a front asks of the proxy behind it. Implemented by :class:`txsse.proxy.Proxy`."""
+
+    def screen(self, head: RequestHead, host: bytes, path: bytes, peer: str) -> ProxyError | None:
+        """Look at a head before its body is read: a refusal (bad target, wrong key, no route, ..), or ``None``."""
+
+    def open(self, request: Request, downstream: Downstream) -> Exchange:
+        """Start the exchange of a complete request."""
+
+    def refuse(self, error: ProxyError, head: RequestHead | None, path: bytes, peer: str, downstream: Downstream) -> None:
+        """Answer *error* on *downstream* in the dialect's own shape; counts and logs it. *head* is ``None`` if it was unreadable."""
+
+
+class Fault(enum.Enum):
+    """How a dispatch can fail, by what the upstream's socket did."""
+
+    UNREACHABLE = "unreachable"  # refused, no route, name unknown, connect timeout: not one byte of the request was sent
+    STALE = "stale"  # a reused pooled connection died without a response byte
+    RESET = "reset"  # a fresh connection died before the first response byte
+    INVALID = "invalid"  # bad head or chunk, TLS failure, oversize head, died inside the head
+    TRUNCATED = "truncated"  # died inside the body
+
+
+@attrs.frozen
+class Failed:
+    """A dispatch's failure: its kind, and a short text without addresses, fit for a client ("connection refused")."""
+
+    fault: Fault
+    detail: str
+
+
+class Receiver(Protocol):
+    """What hears of one dispatch: called by the upstream connection, implemented by the conductor.
+
+    Order: ``response_started`` at most once; ``body_received`` any number of times after it; then exactly one of
+    ``response_ended`` and ``dispatch_failed``; nothing at all after ``Dispatch.abort``.
+    """
+
+    def response_started(self, head: ResponseHead) -> None:
+        """The final response's complete head came (1xx are swallowed)."""
+
+    def body_received(self, data: bytes) -> None:
+        """Body bytes with their framing taken off: all of one read together, never empty."""
+
+    def response_ended(self) -> None:
+        """The body is complete as its framing says (or by FIN where it is delimited by close)."""
+
+    def dispatch_failed(self, failed: Failed) -> None:
+        """It did not come to a complete response."""
+
+
+class Dispatch(Protocol):
+    """One request under way upstream. Every call is legal at any time and idempotent."""
+
+    def abort(self) -> None:
+        """Stop now, in whatever phase: connecting, sending, waiting, receiving. The connection is reset, the receiver hears no more."""
+
+    def pause(self) -> None:
+        """Read no more from the upstream's socket."""
+
+    def resume(self) -> None:
+        """Read on."""
