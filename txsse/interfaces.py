@@ -39,6 +39,9 @@ class Downstream(Protocol):
     After the client has gone every call is a no-op.
     """
 
+    stall_timeout: float
+    """Seconds without a byte accepted by the client's socket after which the exchange hears ``client_stalled``; the conductor sets it."""
+
     def start(self, status: int, reason: bytes, headers: Headers, *, has_body: bool = True) -> None:
         """Send a response head. *headers* carry no hop-by-hop field; the front adds its own framing and connection fields.
 
@@ -61,6 +64,9 @@ class Downstream(Protocol):
 
     def pending(self) -> int:
         """Bytes written here that the socket has not yet accepted."""
+
+    def forget_body(self) -> None:
+        """The request's body is needed no more: it leaves the front's account of buffered bytes. Idempotent."""
 
 
 class Exchange(Protocol):

@@ -1,0 +1,85 @@
+"""The Prometheus text: names, labels and values of the contract."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from txsse.admin.exposition import Exposition
+from txsse.metrics import Metrics, UpstreamView
+
+
+@attrs.define
+class FakeUpstream:
+    name: str = "llama"
+    state: str = "unknown"
+    waiting: int = 0
+
+
+def scrape(exposition: Exposition) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    text = exposition.render().decode("utf-8")
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_every_counter_is_exposed_under_its_documented_name() -> None:
+    metrics = Metrics()
+    metrics.requests["default", 200, "ok"] += 3
+    metrics.in_flight["default"] += 2
+    metrics.relayed_bytes["default"] += 1000
+    metrics.keepalives["first_byte"] += 4
+    metrics.rejections["no_route"] += 5
+    metrics.stream_errors["upstream_disconnected"] += 6
+    metrics.unterminated["default"] += 7
+    found = scrape(Exposition(metrics))
+    assert found["txsse_requests_total", (("code", "200"), ("outcome", "ok"), ("route", "default"))] == 3
+    assert found["txsse_in_flight", (("route", "default"),)] == 2
+    assert found["txsse_relayed_bytes_total", (("route", "default"),)] == 1000
+    assert found["txsse_keepalives_total", (("phase", "first_byte"),)] == 4
+    assert found["txsse_rejections_total", (("reason", "no_route"),)] == 5
+    assert found["txsse_stream_errors_total", (("code", "upstream_disconnected"),)] == 6
+    assert found["txsse_streams_unterminated_total", (("route", "default"),)] == 7
+
+
+@pytest.mark.parametrize(
+    ("attribute", "name", "label"), [("hold_seconds", "hold", "upstream"), ("first_byte_seconds", "first_byte", "route")]
+)
+def test_histograms_reach_half_an_hour(attribute: str, name: str, label: str) -> None:
+    metrics = Metrics()
+    getattr(metrics, attribute)["x"].observe(1500)
+    found = scrape(Exposition(metrics))
+    prefix = f"txsse_{name}_seconds"
+    assert {value for (sample, labels), value in found.items() if sample == f"{prefix}_bucket" and ("le", "1800.0") in labels} == {1}
+    assert {value for (sample, labels), value in found.items() if sample == f"{prefix}_bucket" and ("le", "1200.0") in labels} == {0}
+    assert found[f"{prefix}_count", ((label, "x"),)] == 1
+    assert found[f"{prefix}_sum", ((label, "x"),)] == 1500
+
+
+def test_upstreams_are_read_at_scrape_time_and_a_left_state_goes_to_zero() -> None:
+    upstream = FakeUpstream(waiting=2)
+    views: list[UpstreamView] = [upstream]
+    exposition = Exposition(Metrics(upstreams=lambda: views))
+    assert scrape(exposition)["txsse_waiting", (("upstream", "llama"),)] == 2
+    upstream.state, upstream.waiting = "ready", 0
+    found = scrape(exposition)
+    assert found["txsse_waiting", (("upstream", "llama"),)] == 0
+    assert found["txsse_upstream_state", (("state", "unknown"), ("upstream", "llama"))] == 0
+    assert found["txsse_upstream_state", (("state", "ready"), ("upstream", "llama"))] == 1
+
+
+def test_process_metrics_are_there_and_the_default_registry_is_not() -> None:
+    names = {name for name, _ in scrape(Exposition(Metrics()))}
+    assert "process_open_fds" in names
+    assert "process_resident_memory_bytes" in names
+    assert not {name for name in names if name.startswith("python_")}
+
+
+def test_two_proxies_in_one_process_do_not_meet() -> None:
+    one, other = Metrics(), Metrics()
+    one.rejections["no_route"] += 1
+    assert b'reason="no_route"' in Exposition(one).render()
+    assert b'reason="no_route"' not in Exposition(other).render()

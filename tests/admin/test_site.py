@@ -1,0 +1,214 @@
+"""The admin listener whole: raw requests into a real channel, raw answers out of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import attrs
+import pytest
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from txsse.admin.site import make_site
+from txsse.admin.view import Demand, Status
+from txsse.metrics import Metrics
+
+
+@attrs.define
+class FakeProxy:
+    """An AdminView with one upstream and one route."""
+
+    draining: bool = False
+    metrics: Metrics = attrs.field(factory=Metrics)
+    broken: bool = False
+
+    def status(self) -> Status:
+        if self.broken:
+            raise ValueError("s3cret detail")
+        return {
+            "version": "1.2.3",
+            "uptime": 12.5,
+            "draining": self.draining,
+            "upstreams": {
+                "llama": {
+                    "state": "waking",
+                    "since": 3.0,
+                    "waiting": 2,
+                    "in_flight": 0,
+                    "last_error": "<script>alert(1)</script> & refused",
+                    "pool": {"idle": 1, "open": 4},
+                }
+            },
+            "routes": {"default": {"in_flight": 2}},
+            "connections": 7,
+        }
+
+    def queue(self) -> dict[str, Demand]:
+        return {"default": {"pending": 2, "active": 1, "demand": 3}}
+
+
+@attrs.frozen
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    closed: bool
+
+    def json(self) -> Any:
+        assert self.headers["content-type"] == "application/json"
+        return json.loads(self.body)
+
+
+def ask(
+    target: str,
+    *,
+    method: str = "GET",
+    proxy: FakeProxy | None = None,
+    token: str = "",
+    body: bytes = b"",
+    host: str = "localhost",
+    **fields: str,
+) -> Answer:
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}"] + [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
+    return exchange("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body, proxy=proxy, token=token)
+
+
+def exchange(raw: bytes, *, proxy: FakeProxy | None = None, token: str = "") -> Answer:
+    site = make_site(proxy or FakeProxy(), Clock(), token=token)
+    channel = site.buildProtocol(None)
+    transport = StringTransport()
+    channel.makeConnection(transport)
+    channel.dataReceived(raw)
+    head, _, rest = transport.value().partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    return Answer(int(first.split()[1]), headers, rest, transport.disconnecting)
+
+
+def test_healthz_says_ok() -> None:
+    answer = ask("/healthz")
+    assert (answer.status, answer.body) == (200, b"ok\n")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+def test_readyz_follows_draining() -> None:
+    proxy = FakeProxy()
+    assert ask("/readyz", proxy=proxy).status == 200
+    proxy.draining = True
+    assert ask("/readyz", proxy=proxy).status == 503
+    assert ask("/healthz", proxy=proxy).status == 200
+
+
+def test_metrics_are_prometheus_text_and_read_anew_each_time() -> None:
+    proxy = FakeProxy()
+    proxy.metrics.rejections["no_route"] += 1
+    answer = ask("/metrics", proxy=proxy)
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert b'txsse_rejections_total{reason="no_route"} 1.0\n' in answer.body
+
+
+def test_queue_is_json_for_a_scaler() -> None:
+    assert ask("/queue").json() == {"default": {"pending": 2, "active": 1, "demand": 3}}
+
+
+def test_status_is_json() -> None:
+    status = ask("/status").json()
+    assert status["upstreams"]["llama"]["pool"] == {"idle": 1, "open": 4}
+    assert status["connections"] == 7
+
+
+def test_the_page_shows_the_status_escaped_and_loads_nothing() -> None:
+    answer = ask("/")
+    page = answer.body.decode("utf-8")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.startswith("<!DOCTYPE html>\n<html")
+    assert "llama" in page
+    assert "4 (1 idle)" in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; refused" in page
+    assert not {"<script", "src=", "href="} & set(page.split())
+    assert "<script" not in page
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/queue", "/status"])
+def test_head_answers_the_same_without_a_body(path: str) -> None:
+    answer = ask(path, method="HEAD")
+    assert (answer.status, answer.body) == (200, b"")
+    assert int(answer.headers["content-length"]) > 0
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/queue", "/nothing", "/status"])
+def test_every_answer_has_a_length_and_no_server_name(path: str) -> None:
+    headers = ask(path).headers
+    assert int(headers["content-length"]) > 0
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert not {"server", "transfer-encoding"} & set(headers)
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/healthz/", "/status//", "/status/%2e", "/..", "/healthz%00", "/%c3%a9"])
+def test_anything_else_is_404_as_json(path: str) -> None:
+    answer = ask(path)
+    assert answer.status == 404
+    assert answer.json()["error"]["code"] == "not_found"
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "OPTIONS", "BREW"])
+def test_other_methods_are_405_with_allow(method: str) -> None:
+    answer = ask("/status", method=method)
+    assert answer.status == 405
+    assert answer.headers["allow"] == "GET, HEAD"
+    assert answer.json()["error"]["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize("raw", [b"GET /%ff HTTP/1.1\r\nHost: localhost\r\n\r\n", b"G-T / HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_what_is_not_text_is_refused_and_not_logged(raw: bytes) -> None:
+    assert exchange(raw).status == 400
+
+
+@pytest.mark.parametrize("host", ["a b", "]", "\xe9", "x" * 300, ":::"])
+def test_a_malformed_host_does_not_harm_the_open_paths(host: str) -> None:
+    assert ask("/healthz", host=host).status == 200
+    assert ask("/status", host=host).status == 403
+
+
+def test_the_guard_stands_before_everything() -> None:
+    assert ask("/status", host="evil.example").status == 403
+    assert ask("/nothing", host="evil.example").json()["error"]["code"] == "host_refused"
+    assert ask("/", Sec_Fetch_Site="cross-site").status == 403
+
+
+def test_without_the_token_the_client_is_told_how_to_send_it() -> None:
+    answer = ask("/status", token="s3cret")
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert ask("/status", token="s3cret", Authorization="Bearer s3cret").status == 200
+    assert ask("/healthz", token="s3cret").status == 200
+
+
+@pytest.mark.parametrize("path", ["/status", "/"])
+def test_a_failure_shows_no_traceback(path: str, expected_errors: Any) -> None:
+    answer = ask(path, proxy=FakeProxy(broken=True))
+    assert answer.status == 500
+    assert answer.json()["error"]["code"] == "internal_error"
+    assert b"s3cret" not in answer.body
+    assert len(expected_errors.flush(ValueError)) == 1
+
+
+@pytest.mark.parametrize(
+    "fields", [{"Content-Length": "65537"}, {"Transfer-Encoding": "chunked"}, {"Content-Length": "9" * 12, "Expect": "100-continue"}]
+)
+def test_a_large_or_endless_body_is_refused_at_the_head(fields: dict[str, str]) -> None:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    answer = exchange(f"POST /status HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n5\r\nabcde\r\n0\r\n\r\n".encode("ascii"))
+    assert answer.status == 413
+    assert answer.body == b""
+    assert answer.closed
+
+
+def test_importing_the_site_module_imports_neither_klein_nor_a_reactor() -> None:
+    code = "import sys, txsse.admin.site; sys.exit(bool({'klein', 'prometheus_client', 'twisted.internet.reactor'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

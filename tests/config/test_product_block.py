@@ -1,0 +1,125 @@
+"""The block of defaults that the product promises, loaded as it stands (``product_defaults.toml`` is a copy of it)."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from txsse.config import ConfigError, Configuration, Route, Upstream, load, loads
+from txsse.config.fields import option_of, tables_of
+
+BLOCK = Path(__file__).with_name("product_defaults.toml")
+EXAMPLES = {"upstream.name", "upstream.url", "route.upstream"}  # marked `# example` in the block
+IN_COMMENTS_ONLY = {"upstream.urls", "upstream.wake.wol_broadcast"}
+
+
+def keys_of(document: dict[str, Any], path: str = "") -> Iterator[str]:
+    for key, value in document.items():
+        here = f"{path}.{key}".lstrip(".")
+        inner = value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else value
+        if isinstance(inner, dict) and inner:
+            yield from keys_of(inner, here)
+        else:
+            yield here
+
+
+def test_it_loads_and_every_value_but_the_examples_is_our_default() -> None:
+    loaded = load(BLOCK)
+    (upstream,), (route,) = loaded.upstream, loaded.route
+    assert loaded == Configuration(upstream=loaded.upstream, route=loaded.route)
+    assert upstream == Upstream(name="llama", url="http://127.0.0.1:8080")
+    assert route == Route(name="llama", upstream="llama")
+
+
+def test_it_names_every_option_of_the_model_and_no_other() -> None:
+    promised = set(keys_of(tomllib.loads(BLOCK.read_text()))) | IN_COMMENTS_ONLY | {"route.match.host", "route.match.method"}
+    promised |= {"route.match.header", "route.match.model"}  # in match's example
+    ours = {
+        f"{header.strip('[]')}.{field.name}"
+        for header, cls in tables_of(Configuration)
+        for field in attrs.fields(cls)
+        if option_of(field).of is None
+    }
+    assert ours == promised
+
+
+def one_upstream(more: str) -> str:
+    return f'[[upstream]]\nname = "llama"\nurl = "http://127.0.0.1:8080"\n{more}'
+
+
+def one_route(more: str) -> str:
+    return one_upstream(f'[[route]]\nupstream = "llama"\n{more}')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        one_route('match = { host = "", path = "/v1/**", method = "POST", header = { X-Tenant = "a*" }, model = "qwen*" }'),
+        one_route('[route.hold]\nmessage = "Model {model} is waking up, about {eta} s left."\nchannel = "content"\ntimeout_status = 504'),
+        one_route('dialect = "sse"\nstreaming = "always"\ncors_origins = ["https://chat.example", "*"]'),
+        one_route('[route.keepalive]\nform = "frame"\nheartbeat = 0\n[route.stream]\nerror_end = "done"\nrequire_done = true'),
+        one_upstream('host = "preserve"\n[upstream.probe]\npreset = "llamacpp-router"\npath = "/health?deep=1"\nexpect = [200, 204]'),
+        one_upstream('host = "llama.example:8080"\n[upstream.timeouts]\ntotal = "1h"\ncomments_count = false'),
+        '[server]\nlog_format = "json"\nadmin = "none"\ntrusted_proxies = ["10.0.0.0/8", "::1"]\ncold_start_header = ""\n'
+        + one_upstream(""),
+        '[auth]\nforward = true\ncookie = "key"\nquery = "key"\n' + one_upstream(""),
+    ],
+)
+def test_other_values_of_what_is_built_load(text: str) -> None:
+    assert len(loads(text).route) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("server.workers", "[server]\nworkers = 2"),
+        ("server.state_dir", '[server]\nstate_dir = "/var/lib/txsse"'),
+        ("upstream.urls", one_upstream('urls = ["http://a", "http://b"]')),
+        ("upstream.url", '[[upstream]]\nname = "llama"\nurl = "http://127.0.0.1:${PORT}"'),
+        ("upstream.max_concurrency", one_upstream("max_concurrency = 4")),
+        ("upstream.fallback", one_upstream('fallback = "cloud"')),
+        ("upstream.group", one_upstream('group = "gpu0"')),
+        ("upstream.wake.http", one_upstream('[upstream.wake]\nhttp = [{ url = "http://a", method = "POST", headers = {} }]')),
+        ("upstream.wake.exec", one_upstream('[upstream.wake]\nexec = ["llama-server", "--port", "${PORT}"]')),
+        ("upstream.wake.stop_after_idle", one_upstream('[upstream.wake]\nstop_after_idle = "10m"')),
+        ("upstream.wake.wol", one_upstream('[upstream.wake]\nwol = "00:11:22:33:44:55"')),
+        ("upstream.wake.wol_broadcast", one_upstream('[upstream.wake]\nwol_broadcast = "10.0.0.255"')),
+        ("upstream.wake.cooldown", one_upstream("[upstream.wake]\ncooldown = 0")),
+        ("upstream.wake.cancel_after", one_upstream('[upstream.wake]\ncancel_after = "5s"')),
+        ("route.kind", one_route('kind = "predictions"')),
+        *(
+            (f"route.dialect#{name}", one_route(f'dialect = "{name}"'))
+            for name in ("openai-completions", "openai-responses", "anthropic", "ollama")
+        ),
+        ("route.priority", one_route("priority = 1")),
+        ("route.static", one_route('static = { status = 200, body = "ok", when = "unavailable" }')),
+        ("route.no_wake", one_route('no_wake = { paths = ["/favicon.ico"], user_agents = ["kube-probe/*"] }')),
+        ("route.hold.overflow", one_route('[route.hold]\noverflow = "placeholder"')),
+        ("route.hold.placeholder", one_route('[route.hold]\nplaceholder = { status = 503, file = "loading.html" }')),
+        *((f"route.hold.style#{name}", one_route(f'[route.hold]\nstyle = "{name}"')) for name in ("keda", "llama-swap", "hearth", "ds4")),
+        ("route.keepalive.heartbeat_midstream", one_route("[route.keepalive]\nheartbeat_midstream = true")),
+        ("route.keepalive.normalise", one_route("[route.keepalive]\nnormalise = true")),
+        ("route.keepalive.json", one_route('[route.keepalive]\njson = "whitespace"')),
+        ("route.resume.mode", one_route('[route.resume]\nmode = "auto"')),
+        ("route.resume.on_disconnect", one_route('[route.resume]\non_disconnect = "cancel"')),
+        ("route.resume.max_bytes", one_route('[route.resume]\nmax_bytes = "2MiB"')),
+        ("route.cache.mode", one_route('[route.cache]\nmode = "opt-in"')),
+        ("route.cache.scope", one_route('[route.cache]\nscope = "header:X-User"')),
+        ("route.cache.ignore", one_route('[route.cache]\nignore = ["user"]')),
+        ("route.cache.speed", one_route("[route.cache]\nspeed = 2")),
+        ("route.cache.coalesce", one_route("[route.cache]\ncoalesce = false")),
+        ("store.kind", '[store]\nkind = "redis"\n'),
+        ("store.url", '[store]\nurl = "redis://cache"\n'),
+    ],
+)
+def test_what_is_not_built_is_refused_by_name_in_words_that_say_so(key: str, text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads(text)
+    (problem,) = caught.value.problems
+    assert problem.startswith((f"{key.partition('#')[0]}:", f"{key.partition('#')[0]} ("))
+    assert "not built yet in this version" in problem

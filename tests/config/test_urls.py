@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+
+from txsse.config.errors import Refused
+from txsse.config.urls import Address, read_url
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "authority"),
+    [
+        ("http://127.0.0.1:8080", Address("http", "127.0.0.1", 8080), "127.0.0.1:8080"),
+        ("http://llama", Address("http", "llama", 80), "llama"),
+        ("http://llama:80/", Address("http", "llama", 80), "llama"),
+        ("HTTPS://api.example", Address("https", "api.example", 443), "api.example"),
+        ("https://my_service.local:8443", Address("https", "my_service.local", 8443), "my_service.local:8443"),
+        ("http://[::1]:8080", Address("http", "::1", 8080), "[::1]:8080"),
+        ("unix:/run/llama.sock", Address("unix", path="/run/llama.sock"), "localhost"),
+    ],
+)
+def test_an_address_is_read(text: str, address: Address, authority: str) -> None:
+    assert read_url(text) == address
+    assert address.authority == authority
+    assert read_url(address.url) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("http://llama:8080/v1", "remove /v1"),
+        ("http://llama:8080?x=1", r"remove \?x=1"),
+        ("http://llama:8080#x", "remove #x"),
+        ("http://user:hunter2@llama", "set_headers"),
+        ("http://user:hunter2@llama/v1", "set_headers"),
+        ("user:hunter2@llama", "set_headers"),
+        ("llama:8080", "write 'http://llama:8080'"),
+        ("htp://llama", "did you mean 'http'"),
+        ("ws://llama", "'http://host:port'"),
+        ("http://", "'http://host:port'"),
+        ("http://ll ama", "'http://host:port'"),
+        ("http://::1:8080", "brackets"),
+        ("http://[::g]:8080", "IPv6"),
+        ("http://llama:0", "1 to 65535"),
+        ("http://llama:65536", "1 to 65535"),
+        ("http://llama:", "1 to 65535"),
+        ("http://llama:٨", "1 to 65535"),
+        ("http://llama:${PORT}", "not built yet"),
+        ("unix:run/llama.sock", "absolute"),
+        ("unix:///run/llama.sock", "one slash"),
+        ("unix:/" + "x" * 107, "107 bytes"),
+        ("", "http://host:port"),
+    ],
+)
+def test_anything_else_is_refused_with_its_remedy(text: str, remedy: str) -> None:
+    with pytest.raises(Refused, match=remedy) as caught:
+        read_url(text)
+    assert "hunter2" not in str(caught.value)

@@ -1,0 +1,79 @@
+"""The admin listener's paths, as a Klein application. Importing this imports Klein, and with it the reactor: see :mod:`.site`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from klein import Klein
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from txsse.admin.answers import HTML, TEXT, answer, answer_error, answer_json
+from txsse.admin.page import CONTENT_SECURITY_POLICY, render_page
+from txsse.admin.view import AdminView
+
+if TYPE_CHECKING:
+    from txsse.admin.exposition import Exposition
+
+
+class AdminApp:
+    """Answers for the proxy behind *view*. Who may ask is decided before it (:mod:`txsse.admin.guard`)."""
+
+    app: ClassVar = Klein()
+    _log = Logger()
+
+    def __init__(self, view: AdminView) -> None:
+        self._view = view
+        self._exposition: Exposition | None = None
+
+    @app.route("/healthz", methods=["GET"])
+    def healthz(self, request: IRequest) -> bytes:
+        """The process serves requests."""
+        return answer(request, b"ok\n", TEXT)
+
+    @app.route("/readyz", methods=["GET"])
+    def readyz(self, request: IRequest) -> bytes:
+        """New connections are welcome. A sleeping upstream is no reason to stay away: waking it is what the proxy is for."""
+        if self._view.draining:
+            return answer(request, b"draining\n", TEXT, 503)
+        return answer(request, b"ready\n", TEXT)
+
+    @app.route("/metrics", methods=["GET"])
+    def metrics(self, request: IRequest) -> bytes:
+        # At the first scrape, not before: see txsse.admin.exposition.
+        from txsse.admin.exposition import CONTENT_TYPE, Exposition
+
+        if self._exposition is None:
+            self._exposition = Exposition(self._view.metrics)
+        return answer(request, self._exposition.render(), CONTENT_TYPE)
+
+    @app.route("/queue", methods=["GET"])
+    def queue(self, request: IRequest) -> bytes:
+        """For KEDA's metrics-api scaler."""
+        return answer_json(request, self._view.queue())
+
+    @app.route("/status", methods=["GET"])
+    def status(self, request: IRequest) -> bytes:
+        return answer_json(request, self._view.status())
+
+    @app.route("/", methods=["GET"])
+    async def page(self, request: IRequest) -> bytes:
+        body = await render_page(self._view.status())
+        request.setHeader(b"Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        return answer(request, body, HTML)
+
+    @app.handle_errors(HTTPException)
+    def not_served(self, request: IRequest, failure: Failure) -> bytes:
+        """No such path or method. werkzeug's redirects are 404 here as well: they would repeat the client's Host and path."""
+        error = failure.value
+        if isinstance(error, MethodNotAllowed):
+            request.setHeader(b"Allow", ", ".join(sorted(error.valid_methods or ())).encode("ascii"))
+            return answer_error(request, 405, "method_not_allowed", "This path does not know that method.")
+        return answer_error(request, 404, "not_found", "There is nothing at this path.")
+
+    @app.handle_errors(Exception)
+    def failed(self, request: IRequest, failure: Failure) -> bytes:
+        self._log.failure("admin request failed", failure=failure)
+        return answer_error(request, 500, "internal_error", "The admin listener failed; its log says why.")

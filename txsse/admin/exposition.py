@@ -1,0 +1,95 @@
+"""The counters of :class:`txsse.metrics.Metrics` as Prometheus text, format 0.0.4.
+
+Imported at the first scrape only: ``prometheus_client`` costs memory and time that a proxy nobody scrapes should not pay.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Final, TypeVar
+
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.utils import floatToGoString
+
+from txsse.metrics import Histogram, Metrics
+
+_Word = TypeVar("_Word", bound=str)
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4.encode("ascii")
+
+
+class Exposition:
+    """Renders one proxy's metrics, and those of its process, from a registry of its own (an embedder's default one stays clean)."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Counters(metrics))
+        ProcessCollector(registry=self._registry)
+
+    def render(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+class _Counters(Collector):
+    """Reads the plain integers at scrape time."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        # A state that was left must go to 0 and not vanish, or its last 1 stays on a graph until it is stale.
+        self._states: defaultdict[str, set[str]] = defaultdict(set)
+
+    def collect(self) -> Iterator[Metric]:
+        metrics = self._metrics
+        requests = CounterMetricFamily(
+            "txsse_requests", "Requests at their end, by the status the client saw.", labels=["route", "code", "outcome"]
+        )
+        for (route, status, outcome), count in metrics.requests.items():
+            requests.add_metric([route, str(status), outcome], count)
+        yield requests
+        yield _filled(GaugeMetricFamily("txsse_in_flight", "Requests that have not ended.", labels=["route"]), metrics.in_flight)
+        yield from self._upstreams()
+        yield _histograms("txsse_hold_seconds", "Time requests were held until their upstream took them.", "upstream", metrics.hold_seconds)
+        yield _histograms(
+            "txsse_first_byte_seconds", "From dispatch to the upstream's first body byte.", "route", metrics.first_byte_seconds
+        )
+        yield _counters("txsse_relayed_bytes", "Body bytes of upstreams written to clients.", "route", metrics.relayed_bytes)
+        yield _counters("txsse_keepalives", "Keepalives and heartbeats written to clients.", "phase", metrics.keepalives)
+        yield _counters("txsse_rejections", "Requests answered with an error of the proxy's own.", "reason", metrics.rejections)
+        yield _counters("txsse_stream_errors", "Streams that failed after their response had begun.", "code", metrics.stream_errors)
+        yield _counters(
+            "txsse_streams_unterminated", "Streams that ended cleanly without their terminal event.", "route", metrics.unterminated
+        )
+
+    def _upstreams(self) -> Iterator[Metric]:
+        waiting = GaugeMetricFamily("txsse_waiting", "Requests held now.", labels=["upstream"])
+        state = GaugeMetricFamily("txsse_upstream_state", "1 for the upstream's present state.", labels=["upstream", "state"])
+        for upstream in self._metrics.upstreams():
+            waiting.add_metric([upstream.name], upstream.waiting)
+            seen = self._states[upstream.name]
+            seen.add(upstream.state)
+            for name in sorted(seen):
+                state.add_metric([upstream.name, name], name == upstream.state)
+        yield waiting
+        yield state
+
+
+def _counters(name: str, text: str, label: str, values: Mapping[_Word, int]) -> Metric:
+    return _filled(CounterMetricFamily(name, text, labels=[label]), values)
+
+
+def _filled(family: CounterMetricFamily | GaugeMetricFamily, values: Mapping[_Word, int]) -> Metric:
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _histograms(name: str, text: str, label: str, values: Mapping[str, Histogram]) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=[label])
+    for key, histogram in values.items():
+        buckets = [(floatToGoString(bound), float(count)) for bound, count in histogram.cumulative()]
+        family.add_metric([key], buckets=buckets, sum_value=histogram.total)
+    return family

@@ -1,0 +1,63 @@
+"""The status page: what ``/status`` says, as plain HTML without scripts or anything from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.web.template import Tag, flattenString, tags
+
+from txsse.admin.view import Status
+
+#: Nothing but the page's own style may take effect, and no other page may frame it.
+CONTENT_SECURITY_POLICY: Final = (
+    b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+_STYLE: Final = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 60em; padding: 0 1em; color-scheme: light dark }
+table { border-collapse: collapse; margin: 1em 0; width: 100% }
+th, td { text-align: left; padding: .3em 1em .3em 0; border-bottom: 1px solid #8884 }
+"""
+
+
+def render_page(status: Status) -> Deferred[bytes]:
+    """The page; every value is escaped by the template machinery."""
+    upstreams = [
+        (
+            name,
+            upstream["state"],
+            f"{upstream['since']:.0f} s",
+            upstream["waiting"],
+            upstream["in_flight"],
+            f"{upstream['pool']['open']} ({upstream['pool']['idle']} idle)",
+            upstream["last_error"],
+        )
+        for name, upstream in status["upstreams"].items()
+    ]
+    routes = [(name, route["in_flight"]) for name, route in status["routes"].items()]
+    state = "draining" if status["draining"] else "serving"
+    page = tags.html(
+        tags.head(
+            tags.meta(charset="utf-8"),
+            tags.meta(**{"http-equiv": "refresh"}, content="5"),
+            tags.title("txsse"),
+            tags.style(_STYLE),
+        ),
+        tags.body(
+            tags.h1("txsse"),
+            tags.p(f"{state}, version {status['version']}, up {status['uptime']:.0f} s, {status['connections']} client connections"),
+            _table(("upstream", "state", "since", "waiting", "in flight", "connections", "last error"), upstreams),
+            _table(("route", "in flight"), routes),
+        ),
+        lang="en",
+    )
+    return flattenString(None, page).addCallback(lambda body: b"<!DOCTYPE html>\n" + body + b"\n")
+
+
+def _table(names: Iterable[str], rows: Iterable[Iterable[object]]) -> Tag:
+    return tags.table(
+        tags.thead(tags.tr([tags.th(name) for name in names])),
+        tags.tbody([tags.tr([tags.td(str(cell)) for cell in row]) for row in rows]),
+    )

@@ -1,0 +1,19 @@
+"""``txsse check FILE``: is this configuration right, and what does it amount to?"""
+
+from __future__ import annotations
+
+import sys
+
+from txsse.config import ConfigError, load, render
+
+
+def check(path: str) -> int:
+    """Print the configuration with all defaults filled in and return 0, or say on stderr what is wrong and return 2."""
+    try:
+        configuration = load(path)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"txsse check: {problem}", file=sys.stderr)
+        return 2
+    sys.stdout.write(render(configuration))
+    return 0

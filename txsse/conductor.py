@@ -1,0 +1,503 @@
+"""One exchange at work: translates sockets and clocks into the machine's events, and its actions into calls.
+
+It decides nothing. What follows from what is written in ``txsse/exchange/machine.py``; here is only how it is done. The inner loop of
+a stream is :meth:`Conductor.body_received`: read, feed, write.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txsse.clock import COMMIT_TICK, LONGEST_TICK, Alarm, Alarms
+from txsse.dialects import Dialect, Speaker
+from txsse.errors import ProxyError
+from txsse.exchange import actions as act
+from txsse.exchange import events as ev
+from txsse.exchange.events import Timer
+from txsse.exchange.machine import Machine, State
+from txsse.exchange.relay import Phase, Relay
+from txsse.exchange.voice import HoldStatus, Voice
+from txsse.interfaces import Dispatch, Downstream, Failed, Fault, Request
+from txsse.routes import BoundRoute
+from txsse.wire.headers import Headers
+from txsse.wire.http1 import ResponseHead
+
+DRAIN_LOOK = 0.005
+"""Seconds between two looks at whether an error frame has left our buffer."""
+
+_LATER: Final = {Timer.COMMIT: COMMIT_TICK, Timer.LINGER: COMMIT_TICK}
+_PHASES: Final[dict[Phase, ev.Event]] = {
+    Phase.FIRST_BYTE: ev.FirstByte(),
+    Phase.FIRST_EVENT: ev.FirstEvent(),
+    Phase.TERMINAL: ev.TerminalEvent(),
+}
+_NO_BODY: Final = frozenset((204, 205, 304))
+
+
+@attrs.define(eq=False)
+class Tally:
+    """What the log and the metrics want to know of an exchange. Times in reactor seconds, ``None`` for what never happened."""
+
+    status: int = 0
+    refused: bool = False
+    bytes_in: int = 0
+    bytes_out: int = 0
+    keepalives: int = 0
+    hold: float = 0.0
+    held_since: float | None = None
+    was_held: bool = False
+    first_byte: float | None = None
+
+
+class Owner(Protocol):
+    """What a conductor needs of the proxy it belongs to."""
+
+    alarms: Alarms
+
+    def upstream_head(self, conductor: Conductor) -> bytes:
+        """The request's head as its upstream gets it."""
+
+    def relayed_headers(self, conductor: Conductor, head: ResponseHead) -> Headers:
+        """Upstream's head as the client gets it."""
+
+    def committed_headers(self, conductor: Conductor) -> Headers:
+        """The head of a stream of our own."""
+
+    def answer_error(self, conductor: Conductor, error: ProxyError) -> None:
+        """Send an error response of our own."""
+
+    def count_keepalive(self, phase: str) -> None:
+        """One more keepalive was written."""
+
+    def exchange_ended(self, conductor: Conductor, done: act.Done) -> None:
+        """The exchange is over, exactly once."""
+
+
+class Conductor:
+    """Implements ``Exchange`` towards the front and ``Receiver`` towards the upstream."""
+
+    __slots__ = (
+        "_alarms",
+        "_collect_limit",
+        "_collected",
+        "_dispatch",
+        "_driving",
+        "_ended",
+        "_flying",
+        "_has_body",
+        "_later",
+        "_machine",
+        "_owner",
+        "_paused",
+        "_read",
+        "_relay",
+        "_timers",
+        "_wait",
+        "_wrote",
+        "dialect",
+        "downstream",
+        "request",
+        "request_id",
+        "route",
+        "streaming",
+        "tally",
+        "voice",
+    )
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        owner: Owner,
+        route: BoundRoute,
+        request: Request,
+        downstream: Downstream,
+        dialect: Dialect,
+        *,
+        streaming: bool,
+        model: Callable[[], str],
+        show_text: bool,
+        request_id: bytes,
+    ) -> None:
+        self.route = route
+        self.request = request
+        self.downstream = downstream
+        self.dialect = dialect
+        self.streaming = streaming
+        self.request_id = request_id
+        self.tally = Tally(bytes_in=len(request.body))
+        downstream.stall_timeout = route.config.stream.stall_timeout
+        self.voice = Voice(dialect, route.policy, lambda: _speaker(model), self._hold_status, show_text)
+        self._owner = owner
+        self._alarms = owner.alarms
+        self._machine = Machine(
+            route.policy, self.voice, streaming=streaming, began=request.began, received=request.received, on_phase=self._on_phase
+        )
+        self._timers: dict[Timer, Alarm] = {}
+        self._relay: Relay | None = None
+        self._collected: list[bytes] | None = None
+        self._collect_limit = 0
+        self._has_body = True
+        self._dispatch: Dispatch | None = None
+        self._wait: Deferred[None] | None = None
+        self._paused = False
+        self._wrote = self._read = request.received
+        self._driving = False
+        self._ended = False
+        self._flying = False
+        self._later: list[ev.Event] = []
+
+    def begin(self) -> None:
+        """The request is complete: let it live."""
+        self._drive(ev.Begin(self.route.backend.ready))
+
+    def shut_down(self) -> None:
+        """The drain is over."""
+        self._drive(ev.Shutdown())
+
+    @property
+    def held(self) -> bool:
+        return not self._ended and self._machine.state is State.HELD
+
+    @property
+    def cold(self) -> bool:
+        return self._machine.cold
+
+    # -- from the front (Exchange)
+
+    def client_paused(self) -> None:
+        self._paused = True
+        self._drive(ev.ClientPaused())
+
+    def client_resumed(self) -> None:
+        self._paused = False
+        self._read = self._alarms.seconds()  # upstream was silent because we did not listen
+        self._drive(ev.ClientResumed())
+
+    def client_gone(self) -> None:
+        self._drive(ev.ClientGone())
+
+    def client_stalled(self) -> None:
+        self._drive(ev.ClientStalled())
+
+    # -- from the upstream (Receiver)
+
+    def response_started(self, head: ResponseHead) -> None:
+        self._read = self._alarms.seconds()
+        self._has_body = self.request.head.method != b"HEAD" and head.status not in _NO_BODY
+        self._drive(ev.HeadCame(head, self._has_body))
+
+    def body_received(self, data: bytes) -> None:
+        relay = self._relay
+        if relay is None:
+            self._collect(data)
+            return
+        out = relay.feed(data)
+        now = self._alarms.seconds()
+        if not relay.quiet:
+            self._read = now
+        if out:
+            self._wrote = now
+            tally = self.tally
+            if tally.first_byte is None:
+                tally.first_byte = now
+            tally.bytes_out += len(out)
+            self.downstream.write(out)
+
+    def response_ended(self) -> None:
+        self._landed()
+        if self._collected is not None:
+            self._drive(ev.BodyCollected(self._take_collected(), complete=True))
+        elif self._relay is not None:
+            if rest := self._relay.end():
+                self._write(rest)
+            self._drive(ev.BodyEnded())
+
+    def dispatch_failed(self, failed: Failed) -> None:
+        self._landed()
+        self._collected = None
+        if failed.fault is Fault.TRUNCATED or failed.fault is Fault.INVALID:
+            self._log.debug("upstream {upstream}: {detail}", upstream=self.route.backend.name, detail=failed.detail)
+        self._drive(ev.DispatchFailed(failed))
+
+    # -- driving the machine
+
+    def _drive(self, event: ev.Event) -> None:
+        """Give the machine an event and do what it says. An event that comes up while doing so waits for its turn."""
+        if self._driving:
+            self._later.append(event)
+            return
+        if self._ended:
+            return
+        self._driving = True
+        try:
+            while not self._ended:
+                for action in self._machine.handle(event, self._alarms.seconds()):
+                    _PERFORM[type(action)](self, action)
+                if not self._later:
+                    return
+                event = self._later.pop(0)
+        except Exception:
+            self._log.failure("an exchange broke")
+            self._break_off()
+        finally:
+            self._driving = False
+
+    def _break_off(self) -> None:
+        """A bug of ours: nothing may hang because of it, nor look like a success."""
+        if self._ended:
+            return
+        if self._wait is not None:
+            self._stop_waiting(act.StopWaiting())
+        if self._dispatch is not None:
+            self._abort_upstream(act.AbortUpstream())
+        self.downstream.abort()
+        self._done(act.Done("upstream_error", "internal"))
+
+    def _on_phase(self, phase: Phase) -> None:
+        self._drive(_PHASES[phase])
+
+    # -- actions
+
+    def _await_ready(self, action: act.AwaitReady) -> None:
+        tally = self.tally
+        tally.held_since = self._alarms.seconds()
+        tally.was_held = True
+        route = self.route
+        if route.held >= route.config.hold.max_waiting:
+            error = ProxyError("too_many_waiting", "Too many requests are waiting for this upstream. Try again in a moment.")
+            self._drive(ev.UpstreamFailed(error))
+            return
+        route.held += 1
+        self._wait = wait = route.backend.wait()
+        wait.addCallbacks(self._became_ready, self._wait_failed)
+
+    def _became_ready(self, _: None) -> None:
+        self._left_gate()
+        self._drive(ev.UpstreamReady(cold=self.route.backend.gate.cold))
+
+    def _wait_failed(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self._left_gate()
+            self._log.failure("waiting for {upstream} failed", failure, upstream=self.route.backend.name)
+            self._drive(ev.UpstreamFailed(ProxyError("wake_failed", "The upstream could not be made ready. Try again later.")))
+
+    def _stop_waiting(self, action: act.StopWaiting) -> None:
+        if self._wait is not None:
+            wait = self._wait
+            self._left_gate()
+            wait.cancel()
+
+    def _left_gate(self) -> None:
+        self._wait = None
+        self.route.held -= 1
+        tally = self.tally
+        if tally.held_since is not None:
+            tally.hold += self._alarms.seconds() - tally.held_since
+            tally.held_since = None
+
+    def _send_upstream(self, action: act.Dispatch) -> None:
+        request = self.request
+        head = self._owner.upstream_head(self)
+        self.route.backend.in_flight += 1
+        self._flying = True
+        # It may fail before this returns: then `dispatch_failed` was heard already, and the handle is a dead one.
+        self._dispatch = self.route.backend.dispatch(head, request.body, request.head.method, self, fresh=action.fresh)
+        if self._paused:
+            self._dispatch.pause()
+
+    def _mark_down(self, action: act.MarkDown) -> None:
+        self.route.backend.gate.mark_down(action.detail)
+
+    def _mark_loading(self, action: act.MarkLoading) -> None:
+        self.route.backend.gate.mark_loading(action.detail)
+
+    def _abort_upstream(self, action: act.AbortUpstream) -> None:
+        self._collected = None
+        dispatch = self._dispatch
+        self._landed()
+        if dispatch is not None:
+            dispatch.abort()
+
+    def _landed(self) -> None:
+        """No dispatch is under way any more."""
+        self._dispatch = None
+        if self._flying:
+            self._flying = False
+            self.route.backend.in_flight -= 1
+
+    def _pause_upstream(self, action: act.PauseUpstream) -> None:
+        if self._dispatch is not None:
+            self._dispatch.pause()
+
+    def _resume_upstream(self, action: act.ResumeUpstream) -> None:
+        if self._dispatch is not None:
+            self._dispatch.resume()
+
+    def _refuse(self, action: act.Refuse) -> None:
+        self.tally.status = action.error.http_status
+        self.tally.refused = True
+        self._owner.answer_error(self, action.error)
+
+    def _commit(self, action: act.Commit) -> None:
+        self.tally.status = 200
+        self.downstream.start(200, b"OK", self._owner.committed_headers(self))
+        if action.data:
+            self._write(action.data)
+
+    def _relay_head(self, action: act.RelayHead) -> None:
+        head = action.head
+        self.tally.status = head.status
+        self.downstream.start(head.status, head.reason, self._owner.relayed_headers(self, head), has_body=action.has_body)
+        self._wrote = self._alarms.seconds()
+        self._forget_body()
+
+    def _forget_body(self) -> None:
+        """Nothing can be sent twice from here on: a long stream must not keep its prompt in memory."""
+        self.request.body = b""
+        self.downstream.forget_body()
+
+    def _start_collecting(self, action: act.Collect) -> None:
+        self._collected = []
+        self._collect_limit = action.limit
+
+    def _collect(self, data: bytes) -> None:
+        if self._collected is None:
+            return
+        self._collected.append(data)
+        self._read = self._alarms.seconds()
+        if sum(map(len, self._collected)) >= self._collect_limit:
+            self._drive(ev.BodyCollected(self._take_collected(), complete=False))
+
+    def _take_collected(self) -> bytes:
+        parts, self._collected = self._collected or [], None
+        return b"".join(parts)
+
+    def _open_relay(self, action: act.OpenRelay) -> None:
+        self._relay = action.relay
+        self._forget_body()
+
+    def _send(self, action: act.Send) -> None:
+        if action.phase:
+            self.tally.keepalives += 1
+            self._owner.count_keepalive(action.phase)
+        self._write(action.data)
+
+    def _write(self, data: bytes) -> None:
+        self._wrote = self._alarms.seconds()
+        self.tally.bytes_out += len(data)
+        self.downstream.write(data)
+
+    def _set_timer(self, action: act.SetTimer) -> None:
+        timer, delay = action.timer, action.delay
+        if (old := self._timers.get(timer)) is not None:
+            old.cancel()
+        self._timers[timer] = self._alarms.set(delay, lambda: self._rang(timer, delay), tick=_LATER.get(timer, LONGEST_TICK))
+
+    def _rang(self, timer: Timer, delay: float) -> None:
+        """KEEPALIVE and IDLE count from the last byte: instead of moving an alarm at each byte, it looks when it rings."""
+        if timer is Timer.KEEPALIVE:
+            left = self._wrote + delay - self._alarms.seconds()
+            if left <= 0 and self.downstream.pending():
+                left = delay / 10  # the client is not reading: a keepalive would only queue up
+        elif timer is Timer.IDLE:
+            left = delay if self._paused else self._read + delay - self._alarms.seconds()
+        else:
+            left = 0.0
+        if left > 0:
+            self._timers[timer] = self._alarms.set(left, lambda: self._rang(timer, delay), tick=min(delay / 20, LONGEST_TICK))
+            return
+        del self._timers[timer]
+        self._drive(ev.Elapsed(timer))
+
+    def _cancel_timer(self, action: act.CancelTimer) -> None:
+        if (alarm := self._timers.pop(action.timer, None)) is not None:
+            alarm.cancel()
+
+    def _cancel_timers(self, action: act.CancelTimers) -> None:
+        for alarm in self._timers.values():
+            alarm.cancel()
+        self._timers.clear()
+
+    def _await_drain(self, action: act.AwaitDrain) -> None:
+        self._look_drained()
+
+    def _look_drained(self) -> None:
+        if self._ended:
+            return
+        if self.downstream.pending():
+            self._alarms.set(DRAIN_LOOK, self._look_drained)
+        else:
+            self._drive(ev.ClientDrained())
+
+    def _finish(self, action: act.Finish) -> None:
+        self.downstream.finish()
+
+    def _cut(self, action: act.Cut) -> None:
+        self.downstream.cut()
+
+    def _abort_client(self, action: act.AbortClient) -> None:
+        self.downstream.abort()
+
+    def _done(self, done: act.Done) -> None:
+        self._ended = True
+        self._cancel_timers(act.CancelTimers())
+        self._relay = None
+        self._forget_body()
+        self._owner.exchange_ended(self, done)
+        # The machine and the voice call us back: without these two cuts each exchange would be garbage for the cycle collector.
+        del self._machine, self.voice
+
+    # -- helpers
+
+    def _hold_status(self) -> HoldStatus:
+        gate = self.route.backend.gate
+        elapsed = self._alarms.seconds() - self.request.received
+        return HoldStatus(self.route.backend.name, gate.state.value, elapsed, detail=gate.last_error)
+
+
+def _speaker(model: Callable[[], str]) -> Speaker:
+    return Speaker(secrets.token_hex(8), int(time.time()), model() or "unknown")
+
+
+def reason_of(status: int) -> bytes:
+    """The reason phrase of a status of ours."""
+    try:
+        return HTTPStatus(status).phrase.encode("ascii")
+    except ValueError:
+        return b""
+
+
+_PERFORM: Final[dict[type[Any], Callable[[Conductor, Any], None]]] = {
+    act.AwaitReady: Conductor._await_ready,
+    act.StopWaiting: Conductor._stop_waiting,
+    act.Dispatch: Conductor._send_upstream,
+    act.MarkDown: Conductor._mark_down,
+    act.MarkLoading: Conductor._mark_loading,
+    act.Refuse: Conductor._refuse,
+    act.Commit: Conductor._commit,
+    act.RelayHead: Conductor._relay_head,
+    act.Collect: Conductor._start_collecting,
+    act.OpenRelay: Conductor._open_relay,
+    act.Send: Conductor._send,
+    act.SetTimer: Conductor._set_timer,
+    act.CancelTimer: Conductor._cancel_timer,
+    act.CancelTimers: Conductor._cancel_timers,
+    act.PauseUpstream: Conductor._pause_upstream,
+    act.ResumeUpstream: Conductor._resume_upstream,
+    act.AbortUpstream: Conductor._abort_upstream,
+    act.AwaitDrain: Conductor._await_drain,
+    act.Finish: Conductor._finish,
+    act.Cut: Conductor._cut,
+    act.AbortClient: Conductor._abort_client,
+    act.Done: Conductor._done,
+}

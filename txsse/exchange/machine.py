@@ -1,0 +1,619 @@
+"""The life of one request: states, events, and what follows from each pair. Sans-I/O.
+
+Rule: every transition stands in :data:`TABLE`, and nothing outside this file changes an exchange's state. The documentation's
+diagram is drawn from the table. A step may only move to the states its row names; an event without a row is a bug and raises.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import attrs
+
+from txsse.dialects.foreign import error_members
+from txsse.errors import ProxyError
+from txsse.exchange import actions as act
+from txsse.exchange import events as ev
+from txsse.exchange.events import Timer
+from txsse.exchange.policy import Policy
+from txsse.exchange.relay import Phase, PlainRelay, StreamRelay
+from txsse.exchange.voice import Voice
+from txsse.interfaces import Failed, Fault
+from txsse.wire.eventstream import is_event_stream
+from txsse.wire.headers import get
+from txsse.wire.http1 import ResponseHead
+
+LINGER = 0.2
+"""Seconds between an error frame leaving our buffer and the cut: WHATWG streams drop what is queued when they see the cut."""
+TRAIL = 1.0
+"""Seconds that upstream has to end its body after the event that ended its stream."""
+LOADING_LIMIT = 4096
+ERROR_LIMIT = 65536
+
+
+class State(enum.Enum):
+    """Where an exchange is in its life."""
+
+    NEW = "new"
+    HELD = "held"  # waiting for readiness or a slot
+    SENT = "sent"  # dispatched, no response head yet
+    JUDGING = "judging"  # an unwelcome head came; its body decides: loading, or an error to pass on
+    PLAIN = "plain"  # relaying a body that is none of our business
+    STREAMING = "streaming"  # relaying an event stream, speaking in its gaps
+    TRAILING = "trailing"  # the terminal event has passed
+    FAILING = "failing"  # an error frame is on its way; then the cut
+    ENDED = "ended"
+
+
+class HeadOf(enum.Enum):
+    """Whose response head the client has: what may still be said depends on it."""
+
+    NOBODY = "nobody"
+    US = "us"
+    UPSTREAM = "upstream"
+
+
+@attrs.frozen
+class Row:
+    """One cell of the table: the step taken, the states it may lead to, and the sentence for the documentation."""
+
+    step: str
+    to: tuple[State, ...]
+    why: str
+
+
+class IllegalEvent(Exception):
+    """An event that cannot happen in this state: a bug in whoever sent it."""
+
+
+_OVER: Final = (State.FAILING, State.ENDED)
+_Key = type[Any] | Timer
+
+_LEAVE: Final[dict[_Key, Row]] = {
+    ev.ClientGone: Row("_client_gone", (State.ENDED,), "the client left: whatever was under way for it stops"),
+    ev.ClientStalled: Row("_client_stalled", (State.ENDED,), "the client's socket took nothing for stall_timeout: reset"),
+    ev.Shutdown: Row("_shut_down", _OVER, "the drain is over: shutting_down"),
+}
+
+
+def _waiting(state: State) -> dict[_Key, Row]:
+    """What can happen whenever no upstream byte was relayed yet."""
+    return {
+        **_LEAVE,
+        Timer.COMMIT: Row("_commit", (state,), "the grace is over: 200 and a streaming head of our own, with the first words"),
+        Timer.KEEPALIVE: Row("_keep_alive", (state,), "nothing was written for an interval: a sign of life"),
+        Timer.HEARTBEAT: Row("_beat", (state,), "a parsed no-op event, for clients that count events"),
+        Timer.TOTAL: Row("_too_late", _OVER, "timeouts.total is over: upstream_timeout"),
+        ev.ClientPaused: Row("_pause", (state,), "the client reads too slowly: read no more from upstream"),
+        ev.ClientResumed: Row("_resume", (state,), "the client has caught up: read on"),
+    }
+
+
+def _flowing(state: State) -> dict[_Key, Row]:
+    """What can happen to any body on its way."""
+    return {
+        **_LEAVE,
+        ev.ClientPaused: Row("_pause", (state,), "the client reads too slowly: read no more from upstream"),
+        ev.ClientResumed: Row("_resume", (state,), "the client has caught up: read on"),
+    }
+
+
+TABLE: Final[Mapping[State, Mapping[_Key, Row]]] = {
+    State.NEW: {
+        **_LEAVE,
+        ev.Begin: Row("_begin", (State.HELD, State.SENT), "ready: dispatch at once; else wait at the gate"),
+    },
+    State.HELD: {
+        **_waiting(State.HELD),
+        ev.UpstreamReady: Row("_dispatch", (State.SENT,), "the gate opened: send the request"),
+        ev.UpstreamFailed: Row("_give_up", _OVER, "it will not become ready: the failure's own code"),
+        Timer.HOLD: Row("_hold_over", _OVER, "hold.timeout is over: readiness_timeout"),
+    },
+    State.SENT: {
+        **_waiting(State.SENT),
+        ev.HeadCame: Row(
+            "_judge_head",
+            (State.STREAMING, State.PLAIN, State.JUDGING, *_OVER),
+            "inside the grace the head goes out as it is; after a commit only the expected stream is welcome",
+        ),
+        ev.DispatchFailed: Row(
+            "_dispatch_failed",
+            (State.HELD, State.SENT, *_OVER),
+            "refused: back to hold; a stale pooled connection: once more on a fresh one; else 502",
+        ),
+        Timer.FIRST_BYTE: Row("_too_late", _OVER, "timeouts.first_byte is over: upstream_timeout"),
+    },
+    State.JUDGING: {
+        **_waiting(State.JUDGING),
+        ev.BodyCollected: Row(
+            "_judge_body",
+            (State.HELD, State.PLAIN, *_OVER),
+            "a loading answer: back to hold; else pass it on: as it is, or as an error frame if committed",
+        ),
+        ev.DispatchFailed: Row("_answer_lost", _OVER, "it died inside its answer: upstream_invalid"),
+        Timer.FIRST_BYTE: Row("_too_late", _OVER, "timeouts.first_byte is over: upstream_timeout"),
+    },
+    State.PLAIN: {
+        **_flowing(State.PLAIN),
+        ev.BodyEnded: Row("_finish", (State.ENDED,), "complete: a clean end"),
+        ev.DispatchFailed: Row("_body_lost", _OVER, "it died inside the body: cut, never a clean end"),
+        Timer.IDLE: Row("_too_late", _OVER, "timeouts.idle is over: upstream_timeout"),
+        Timer.TOTAL: Row("_too_late", _OVER, "timeouts.total is over: upstream_timeout"),
+    },
+    State.STREAMING: {
+        **_flowing(State.STREAMING),
+        ev.FirstByte: Row("_first_byte", (State.STREAMING,), "upstream's first bytes: the separator goes before them"),
+        ev.FirstEvent: Row("_first_event", (State.STREAMING,), "no heartbeat any more"),
+        ev.TerminalEvent: Row("_terminal", (State.TRAILING,), "the stream has said its last word: no keepalive after it"),
+        ev.BodyEnded: Row("_stream_ended", _OVER, "a clean end, unless require_done misses the terminal event"),
+        ev.DispatchFailed: Row("_body_lost", _OVER, "it died inside the stream: upstream_disconnected, then the cut"),
+        Timer.KEEPALIVE: Row(
+            "_keep_alive_between", (State.STREAMING,), "nothing was written for an interval: a comment, between events only"
+        ),
+        Timer.HEARTBEAT: Row("_beat", (State.STREAMING,), "a parsed no-op event before upstream's first one"),
+        Timer.FIRST_BYTE: Row("_too_late", _OVER, "no event in time: upstream_timeout"),
+        Timer.IDLE: Row("_too_late", _OVER, "timeouts.idle is over: upstream_timeout"),
+        Timer.TOTAL: Row("_too_late", _OVER, "timeouts.total is over: upstream_timeout"),
+    },
+    State.TRAILING: {
+        **_flowing(State.TRAILING),
+        ev.FirstByte: Row("_stay", (State.TRAILING,), "(the terminal event was the first)"),
+        ev.FirstEvent: Row("_stay", (State.TRAILING,), "(the terminal event was the first)"),
+        ev.BodyEnded: Row("_finish", (State.ENDED,), "complete: a clean end"),
+        ev.DispatchFailed: Row("_finish", (State.ENDED,), "the stream was complete before it died: a clean end"),
+        Timer.TRAIL: Row("_finish", (State.ENDED,), "upstream did not end by itself within a second: a clean end"),
+        Timer.TOTAL: Row("_finish", (State.ENDED,), "complete already: a clean end"),
+    },
+    State.FAILING: {
+        ev.ClientDrained: Row("_linger", (State.FAILING,), "the error frame has left: give the client 200 ms to read it"),
+        Timer.LINGER: Row("_cut", (State.ENDED,), "no last chunk: a failure must not look like a success"),
+        ev.ClientGone: Row("_cut", (State.ENDED,), "it has read enough"),
+        ev.ClientStalled: Row("_client_stalled", (State.ENDED,), "it does not read: reset"),
+        ev.ClientPaused: Row("_stay", (State.FAILING,), "the frame waits in our buffer"),
+        ev.ClientResumed: Row("_stay", (State.FAILING,), "the frame is leaving"),
+        ev.Shutdown: Row("_stay", (State.FAILING,), "it is ending already"),
+    },
+    State.ENDED: {},
+}
+
+_OUTCOMES: Final = {
+    "readiness_timeout": "timeout",
+    "queue_timeout": "timeout",
+    "upstream_timeout": "timeout",
+    "request_timeout": "timeout",
+    "shutting_down": "shutdown",
+    "wake_failed": "upstream_error",
+}
+
+
+def outcome_of(code: str) -> str:
+    """The access log's and the metrics' outcome of an error code."""
+    return _OUTCOMES.get(code) or ("upstream_error" if code.startswith("upstream_") else "rejected")
+
+
+class Machine:
+    """One exchange. ``handle`` takes an event and answers with the actions that follow from it, in order.
+
+    :param streaming: the client asked for a stream: the proxy may commit on its own account.
+    :param began: when the first byte of the head came; ``received``: when the body was complete (same clock as ``now``).
+    :param on_phase: handed to the relay: called with the turns of a stream; its owner sends the event of that name.
+    """
+
+    __slots__ = (
+        "_began",
+        "_dispatched",
+        "_done",
+        "_held_since",
+        "_hold_left",
+        "_on_phase",
+        "_out",
+        "_policy",
+        "_received",
+        "_relay",
+        "_retried",
+        "_upstream_head",
+        "_voice",
+        "cold",
+        "head_of",
+        "state",
+        "streaming",
+    )
+
+    def __init__(
+        self,
+        policy: Policy,
+        voice: Voice,
+        *,
+        streaming: bool,
+        began: float,
+        received: float,
+        on_phase: Callable[[Phase], None],
+    ) -> None:
+        self.state = State.NEW
+        self.head_of = HeadOf.NOBODY
+        self.cold = False
+        self.streaming = streaming
+        self._policy = policy
+        self._voice = voice
+        self._began = began
+        self._received = received
+        self._on_phase = on_phase
+        self._out: list[act.Action] = []
+        self._hold_left = policy.hold_timeout
+        self._held_since = received
+        self._dispatched = False
+        self._retried = False
+        self._upstream_head: ResponseHead | None = None
+        self._relay: StreamRelay | None = None
+        self._done = act.Done("ok")
+
+    def handle(self, event: ev.Event, now: float) -> list[act.Action]:
+        """Take *event* at *now* (seconds); the answer is to be performed in order, at once."""
+        row = TABLE[self.state].get(event.timer if isinstance(event, ev.Elapsed) else type(event))
+        if row is None:
+            raise IllegalEvent(f"{event} while {self.state.value}")
+        out: list[act.Action] = []
+        self._out = out
+        to: State = getattr(self, row.step)(event, now)
+        if to not in row.to:
+            raise IllegalEvent(f"{event} led from {self.state.value} to {to.value}, which its row does not name")
+        self.state = to
+        if to is State.ENDED:
+            out.append(self._done)
+        return out
+
+    # -- holding and dispatching
+
+    def _begin(self, event: ev.Begin, now: float) -> State:
+        if self._policy.total:
+            self._set(Timer.TOTAL, self._policy.total - (now - self._began))
+        return self._send(now, fresh=False) if event.ready else self._hold(now)
+
+    def _hold(self, now: float) -> State:
+        """Wait at the gate. All waits of a request share one hold.timeout."""
+        self._held_since = now
+        if self._policy.hold_timeout:
+            self._set(Timer.HOLD, max(self._hold_left, 0))
+        if self.streaming and self.head_of is HeadOf.NOBODY:
+            self._set(Timer.COMMIT, max(self._received + self._policy.hold_commit_after - now, 0))
+        self._out.append(act.AwaitReady())
+        return State.HELD
+
+    def _dispatch(self, event: ev.UpstreamReady, now: float) -> State:
+        self._hold_left -= now - self._held_since
+        self.cold = self.cold or event.cold
+        self._cancel(Timer.HOLD)
+        return self._send(now, fresh=False)
+
+    def _send(self, now: float, *, fresh: bool) -> State:
+        self._dispatched = True
+        if self.streaming and self.head_of is HeadOf.NOBODY:
+            self._set(Timer.COMMIT, self._policy.commit_after)
+        if self._policy.first_byte:
+            self._set(Timer.FIRST_BYTE, self._policy.first_byte)
+        self._out.append(act.Dispatch(fresh))
+        return State.SENT
+
+    def _dispatch_failed(self, event: ev.DispatchFailed, now: float) -> State:
+        self._dispatched = False
+        failed = event.failed
+        if failed.fault is Fault.STALE and not self._retried:
+            # RFC 9110 section 9.2.2: a connection that died unused may be retried; ours was idle in a pool and answered nothing.
+            self._retried = True
+            return self._send(now, fresh=True)
+        if failed.fault is Fault.UNREACHABLE and self._policy.holds:
+            self._cancel(Timer.FIRST_BYTE)
+            self._out.append(act.MarkDown(failed.detail))
+            return self._hold(now)
+        if failed.fault is Fault.INVALID:
+            return self._fail(ProxyError("upstream_invalid", f"The upstream's answer could not be used: {failed.detail}."))
+        return self._fail(ProxyError("upstream_unavailable", f"The upstream could not be reached: {failed.detail}. Try again in a moment."))
+
+    # -- committing and speaking
+
+    def _commit(self, event: ev.Elapsed, now: float) -> State:
+        held = self.state is State.HELD
+        self.cold = self.cold or held
+        self.head_of = HeadOf.US
+        self._out.append(act.Commit(self._voice.open_hold() if held else self._voice.keepalive(after_id=False)))
+        self._start_speaking()
+        return self.state
+
+    def _start_speaking(self) -> None:
+        if self._policy.form != "none":
+            self._set(Timer.KEEPALIVE, self._policy.interval)
+        if self._policy.heartbeat and self.streaming:
+            self._set(Timer.HEARTBEAT, self._policy.heartbeat)
+
+    def _keep_alive(self, event: ev.Elapsed, now: float) -> State:
+        held = self.state is State.HELD
+        self._say(self._voice.hold_keepalive() if held else self._voice.keepalive(after_id=False), "hold" if held else "first_byte")
+        self._set(Timer.KEEPALIVE, self._policy.interval)
+        return self.state
+
+    def _keep_alive_between(self, event: ev.Elapsed, now: float) -> State:
+        relay = self._stream()
+        if relay.may_speak():
+            self._say(self._voice.keepalive(relay.id_seen), "gap" if relay.started else "first_byte")
+            relay.spoke = True
+        self._set(Timer.KEEPALIVE, self._policy.interval)
+        return State.STREAMING
+
+    def _beat(self, event: ev.Elapsed, now: float) -> State:
+        if self._relay is not None and not self._relay.may_speak():
+            self._set(Timer.HEARTBEAT, self._policy.heartbeat)
+        elif beat := self._voice.heartbeat():
+            self._say(beat, "hold" if self.state is State.HELD else "first_byte")
+            if self._relay is not None:
+                self._relay.spoke = True
+            self._set(Timer.HEARTBEAT, self._policy.heartbeat)
+        return self.state
+
+    def _say(self, data: bytes, phase: str) -> None:
+        if data:
+            self._out.append(act.Send(data, phase))
+
+    # -- upstream's answer
+
+    def _judge_head(self, event: ev.HeadCame, now: float) -> State:
+        head = self._upstream_head = event.head
+        if self.head_of is HeadOf.NOBODY:
+            if self._policy.holds and event.has_body and head.status in self._policy.loading_status:
+                self._out.append(act.Collect(LOADING_LIMIT))
+                return State.JUDGING
+            return self._relay_theirs(event)
+        if head.status >= 400:
+            self._out.append(act.Collect(ERROR_LIMIT))
+            return State.JUDGING
+        if head.status in (204, 205):
+            return self._relay_plain()
+        if problem := _unexpected(head):
+            error = ProxyError("upstream_invalid", f"The upstream answered {problem} where an event stream was expected.")
+            error.upstream_status = head.status
+            return self._fail(error)
+        return self._relay_stream(spoke=self._policy.form != "none")
+
+    def _relay_theirs(self, event: ev.HeadCame) -> State:
+        head = event.head
+        self.head_of = HeadOf.UPSTREAM
+        self._cancel(Timer.COMMIT)
+        self._out.append(act.RelayHead(head, event.has_body))
+        aligned = event.has_body and is_event_stream(get(head.headers, b"content-type"))
+        if not aligned or _compressed(head) or get(head.headers, b"content-length") is not None:
+            return self._relay_plain()
+        self._start_speaking()
+        return self._relay_stream(spoke=False)
+
+    def _relay_plain(self) -> State:
+        for timer in (Timer.FIRST_BYTE, Timer.KEEPALIVE, Timer.HEARTBEAT):
+            self._cancel(timer)
+        if self._policy.idle:
+            self._set(Timer.IDLE, self._policy.idle)
+        self._out.append(act.OpenRelay(PlainRelay()))
+        return State.PLAIN
+
+    def _relay_stream(self, *, spoke: bool) -> State:
+        self._relay = StreamRelay(
+            self._voice.dialect,
+            self._policy.hold_bytes,
+            self._on_phase,
+            spoke=spoke,
+            comments_count=self._policy.comments_count,
+            watch_ids=self._policy.form == "frame",
+        )
+        self._out.append(act.OpenRelay(self._relay))
+        return State.STREAMING
+
+    def _judge_body(self, event: ev.BodyCollected, now: float) -> State:
+        head = self._head()
+        if event.complete:
+            self._dispatched = False
+        if self._policy.holds and self._policy.is_loading(head.status, event.body[:LOADING_LIMIT]):
+            self._drop_upstream()
+            self._cancel(Timer.FIRST_BYTE)
+            self._out.append(act.MarkLoading(f"HTTP {head.status}, loading"))
+            return self._hold(now)
+        if self.head_of is HeadOf.US:
+            members = error_members(head.status, get(head.headers, b"content-type") or b"", event.body)
+            return self._fail(ProxyError("upstream_error", members["message"], members=members, upstream_status=head.status))
+        self.head_of = HeadOf.UPSTREAM
+        self._cancel(Timer.COMMIT)
+        self._out.append(act.RelayHead(head, has_body=True))
+        self._say(event.body, "")
+        if event.complete:
+            return self._finish(event, now)
+        return self._relay_plain()
+
+    def _answer_lost(self, event: ev.DispatchFailed, now: float) -> State:
+        self._dispatched = False
+        error = ProxyError("upstream_invalid", f"The upstream answered {self._head().status} and broke off: {event.failed.detail}.")
+        error.upstream_status = self._head().status
+        return self._fail(error)
+
+    # -- the stream and its end
+
+    def _first_byte(self, event: ev.FirstByte, now: float) -> State:
+        relay = self._stream()
+        if separator := self._voice.before_answer():
+            relay.spoke = True
+            self._say(separator, "")
+        if self._policy.comments_count:
+            self._watch_idle()
+        return State.STREAMING
+
+    def _first_event(self, event: ev.FirstEvent, now: float) -> State:
+        self._cancel(Timer.HEARTBEAT)
+        if not self._policy.comments_count:
+            self._watch_idle()
+        return State.STREAMING
+
+    def _watch_idle(self) -> None:
+        self._cancel(Timer.FIRST_BYTE)
+        if self._policy.idle:
+            self._set(Timer.IDLE, self._policy.idle)
+
+    def _terminal(self, event: ev.TerminalEvent, now: float) -> State:
+        for timer in (Timer.KEEPALIVE, Timer.HEARTBEAT, Timer.IDLE, Timer.FIRST_BYTE):
+            self._cancel(timer)
+        self._set(Timer.TRAIL, TRAIL)
+        return State.TRAILING
+
+    def _stream_ended(self, event: ev.BodyEnded, now: float) -> State:
+        self._dispatched = False
+        unterminated = self._voice.dialect.terminal_hint is not None
+        if unterminated and self._policy.require_done:
+            return self._fail(ProxyError("upstream_disconnected", "The upstream ended its stream before it was complete."))
+        self._done = act.Done("ok", unterminated=unterminated)
+        self._out.append(act.Finish())
+        return State.ENDED
+
+    def _finish(self, event: ev.Event, now: float) -> State:
+        if isinstance(event, (ev.BodyEnded, ev.DispatchFailed)):
+            self._dispatched = False
+        self._drop_upstream()
+        if self.head_of is HeadOf.UPSTREAM and self._head().status >= 500:
+            self._done = act.Done("upstream_error")
+        self._out.append(act.Finish())
+        return State.ENDED
+
+    # -- everything that goes wrong
+
+    def _give_up(self, event: ev.UpstreamFailed, now: float) -> State:
+        return self._fail(event.error)
+
+    def _hold_over(self, event: ev.Elapsed, now: float) -> State:
+        status = self._voice.status()
+        why = f"{status.state}, {status.detail}" if status.detail else status.state
+        error = ProxyError(
+            "readiness_timeout",
+            f"The upstream {status.upstream} was not ready within {self._policy.hold_timeout:g} s (it is {why}). Try again later.",
+        )
+        error.status = self._policy.hold_timeout_status
+        return self._fail(error)
+
+    def _too_late(self, event: ev.Elapsed, now: float) -> State:
+        return self._fail(ProxyError("upstream_timeout", self._lateness(event.timer)))
+
+    def _lateness(self, timer: Timer) -> str:
+        if timer is Timer.FIRST_BYTE:
+            return f"The upstream sent nothing within {self._policy.first_byte:g} s."
+        if timer is Timer.IDLE:
+            return f"The upstream was silent for {self._policy.idle:g} s."
+        return f"The request was not answered within {self._policy.total:g} s."
+
+    def _body_lost(self, event: ev.DispatchFailed, now: float) -> State:
+        self._dispatched = False
+        return self._fail(_loss(event.failed))
+
+    def _shut_down(self, event: ev.Shutdown, now: float) -> State:
+        return self._fail(ProxyError("shutting_down", "The proxy is shutting down. Try again in a moment."))
+
+    def _fail(self, error: ProxyError) -> State:
+        """One failure, said in the way that what the client has already read still allows."""
+        self._release()
+        self._done = act.Done(outcome_of(error.code), error.code)
+        if self.head_of is HeadOf.NOBODY:
+            self._out.append(act.Refuse(error))
+            return State.ENDED
+        if not self._may_frame_errors():
+            self._out.append(act.Cut())
+            return State.ENDED
+        frame = self._voice.error(error)
+        if self._policy.error_end == "done":
+            self._out += [act.Send(frame + self._voice.dialect.done), act.Finish()]
+            return State.ENDED
+        self._out += [act.Send(frame), act.AwaitDrain()]
+        return State.FAILING
+
+    def _may_frame_errors(self) -> bool:
+        if self._relay is not None and self._relay.cut_inside_event:
+            return False
+        if self.head_of is HeadOf.US:
+            return True
+        return self._relay is not None and (self._voice.dialect.error_after_their_head or self._policy.error_event)
+
+    def _linger(self, event: ev.ClientDrained, now: float) -> State:
+        self._set(Timer.LINGER, LINGER)
+        return State.FAILING
+
+    def _cut(self, event: ev.Event, now: float) -> State:
+        self._out.append(act.Cut())
+        return State.ENDED
+
+    # -- the client
+
+    def _client_gone(self, event: ev.ClientGone, now: float) -> State:
+        self._release()
+        self._done = act.Done("client_closed")
+        return State.ENDED
+
+    def _client_stalled(self, event: ev.ClientStalled, now: float) -> State:
+        self._release()
+        if self.state is not State.FAILING:
+            self._done = act.Done("client_closed")
+        self._out.append(act.AbortClient())
+        return State.ENDED
+
+    def _pause(self, event: ev.ClientPaused, now: float) -> State:
+        if self._dispatched:
+            self._out.append(act.PauseUpstream())
+        return self.state
+
+    def _resume(self, event: ev.ClientResumed, now: float) -> State:
+        if self._dispatched:
+            self._out.append(act.ResumeUpstream())
+        return self.state
+
+    def _stay(self, event: ev.Event, now: float) -> State:
+        return self.state
+
+    # -- helpers
+
+    def _set(self, timer: Timer, delay: float) -> None:
+        self._out.append(act.SetTimer(timer, delay))
+
+    def _cancel(self, timer: Timer) -> None:
+        self._out.append(act.CancelTimer(timer))
+
+    def _drop_upstream(self) -> None:
+        if self._dispatched:
+            self._dispatched = False
+            self._out.append(act.AbortUpstream())
+
+    def _release(self) -> None:
+        """Nothing of this exchange is to go on elsewhere: no wait, no dispatch, no timer."""
+        if self.state is State.HELD:
+            self._out.append(act.StopWaiting())
+        self._drop_upstream()
+        self._out.append(act.CancelTimers())
+
+    def _head(self) -> ResponseHead:
+        assert self._upstream_head is not None
+        return self._upstream_head
+
+    def _stream(self) -> StreamRelay:
+        assert self._relay is not None
+        return self._relay
+
+
+def _compressed(head: ResponseHead) -> bool:
+    coding = get(head.headers, b"content-encoding")
+    return coding is not None and coding.strip().lower() not in (b"", b"identity")
+
+
+def _unexpected(head: ResponseHead) -> str:
+    """What is wrong with this head where an event stream was expected; "" if nothing."""
+    if not 200 <= head.status < 300:
+        return str(head.status)
+    kind = get(head.headers, b"content-type")
+    if not is_event_stream(kind):
+        return f"{head.status} with " + ((kind or b"no type").decode("ascii", "replace").partition(";")[0].strip() or "no type")
+    return "a compressed stream" if _compressed(head) else ""
+
+
+def _loss(failed: Failed) -> ProxyError:
+    if failed.fault is Fault.INVALID:
+        return ProxyError("upstream_invalid", f"The upstream's stream could not be read: {failed.detail}.")
+    return ProxyError("upstream_disconnected", "The upstream disconnected before its answer was complete.")

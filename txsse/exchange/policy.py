@@ -1,0 +1,40 @@
+"""What a route and its upstream ask of an exchange: every number the machine needs, resolved once per configuration."""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Policy:
+    """One route's behaviour. Durations in seconds, sizes in bytes; 0 means "never" for every limit of time."""
+
+    holds: bool  # False: the upstream counts as ready for ever (preset none), a refusal is final
+    hold_timeout: float
+    hold_timeout_status: int
+    hold_commit_after: float
+    message: str
+    progress: str
+    separator: str
+    channel: str
+    status_comments: bool
+    commit_after: float
+    interval: float
+    heartbeat: float
+    form: str
+    first_byte: float
+    idle: float
+    total: float
+    comments_count: bool
+    loading_status: frozenset[int]
+    loading_match: re.Pattern[str]
+    hold_bytes: int
+    error_end: str
+    error_event: bool
+    require_done: bool
+
+    def is_loading(self, status: int, body: bytes) -> bool:
+        """Is this answer a backend's way of saying "not yet"?"""
+        return status in self.loading_status and self.loading_match.search(body.decode("utf-8", "replace")) is not None

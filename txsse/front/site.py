@@ -1,0 +1,106 @@
+"""Our own HTTP/1.1 front: the factory of client connections, and what they share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Final
+
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Factory
+
+from txsse.clock import Alarms
+from txsse.front.channel import ProxyChannel
+from txsse.front.limits import Budget, Limits
+from txsse.interfaces import Handler
+
+MAX_LINGERING: Final = 64
+"""Connections over the limit that get time to read their refusal; past that they are closed as soon as it is written."""
+
+
+class ProxySite(Factory):
+    """Serves *handler* on any stream endpoint: TCP, UNIX, TLS, behind the PROXY protocol.
+
+    :param limits: bounds and timeouts; may be replaced at any time by :meth:`adopt`.
+    :param budget: of request bodies; give one to share it with another front.
+    :param wall: the time of day in seconds, for Date fields.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        handler: Handler,
+        limits: Limits,
+        clock: IReactorTime,
+        alarms: Alarms,
+        *,
+        budget: Budget | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.handler = handler
+        self.limits = limits
+        self.clock = clock
+        self.alarms = alarms
+        self.budget = Budget(limits.max_buffered) if budget is None else budget
+        self.draining = False
+        self._wall = wall
+        self._dated = -1
+        self._date = b""
+        self._guests: set[ProxyChannel] = set()
+        self._turned_away: set[ProxyChannel] = set()
+
+    def buildProtocol(self, addr: IAddress | None) -> ProxyChannel:
+        return ProxyChannel(self)
+
+    @property
+    def connections(self) -> int:
+        """Client connections, without those that are only being told that there are too many."""
+        return len(self._guests)
+
+    @property
+    def open_exchanges(self) -> int:
+        """Requests that are being answered."""
+        return sum(channel.busy for channel in self._guests)
+
+    def adopt(self, limits: Limits) -> None:
+        """Go by other limits from now on (the configuration was read again)."""
+        self.limits = limits
+        self.budget.limit = limits.max_buffered
+
+    def drain(self) -> None:
+        """Close idle connections now and the others after their answer. Whether still to listen is the service's question."""
+        self.draining = True
+        for channel in [each for each in self._guests if each.idle]:
+            channel.hang_up()
+
+    def abort_all(self) -> None:
+        """Reset every connection."""
+        for channel in [*self._guests, *self._turned_away]:
+            channel.drop()
+
+    # For the connections
+
+    def enter(self, channel: ProxyChannel) -> bool:
+        """A client has connected; whether there is room for it."""
+        if len(self._guests) < self.limits.max_connections:
+            self._guests.add(channel)
+            return True
+        self._turned_away.add(channel)
+        return False
+
+    def leave(self, channel: ProxyChannel) -> None:
+        self._guests.discard(channel)
+        self._turned_away.discard(channel)
+
+    def may_linger(self) -> bool:
+        return len(self._turned_away) <= MAX_LINGERING
+
+    def date(self) -> bytes:
+        """The value of a Date field (RFC 9110 section 6.6.1), formatted once a second."""
+        now = int(self._wall())
+        if now != self._dated:
+            self._dated = now
+            self._date = formatdate(now, usegmt=True).encode("ascii")
+        return self._date

@@ -1,0 +1,240 @@
+"""The access log, JSON logging, and what of a request may be logged at all.
+
+The access line is formatted once per request into a buffer: a ``twisted.logger`` record would cost more than a whole small request.
+Everything else goes through ``twisted.logger``; :func:`json_observer` writes those events one JSON object per line.
+Every line is ASCII: what a client sent is escaped, so that no byte of it can end a line, begin another, or colour a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, TextIO
+
+import attrs
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import ILogObserver, Logger, LogLevel, formatEvent
+from zope.interface import provider
+
+from txsse.wire.headers import Headers
+
+FLUSH_INTERVAL: Final = 0.5  # seconds
+FLUSH_SIZE: Final = 64 * 1024
+LONGEST_TARGET: Final = 1024  # characters of a path that are logged
+
+SECRET_FIELDS: Final = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"x-api-key", b"api-key", b"x-goog-api-key"))
+
+Write = Callable[[str], None]
+Format = Literal["text", "json"]
+
+_BARE: Final = re.compile(r"[A-Za-z0-9._:/@%?*+,;~$&()\[\]-]+")  # may stand without quotes after `key=`
+
+
+@attrs.define(eq=False)
+class Entry:
+    """One request at its end. Durations are in seconds, ``None`` for a phase it never reached."""
+
+    time: float  # when it ended, seconds since the epoch
+    peer: str
+    method: bytes
+    path: bytes  # with its query: the values are taken out here, so that nobody can forget to
+    version: bytes
+    status: int  # what the client saw; 0 if it left before a status was sent
+    route: str
+    upstream: str
+    code: str  # of txsse.errors.CODES, "" without a failure
+    outcome: str  # as in txsse_requests_total
+    bytes_in: int
+    bytes_out: int
+    hold: float | None
+    first_byte: float | None
+    total: float
+    keepalives: int
+    cold: bool  # it waited for its upstream to become ready
+    streaming: bool
+    request_id: bytes
+
+
+class AccessLog:
+    """Writes one line per finished request, many lines at a time.
+
+    :param write: takes whole lines; :func:`destination` finds it.
+    :param format: ``text`` (``key=value`` pairs) or ``json`` (one object per line, the same keys).
+    :param clock: for the flush, each :data:`FLUSH_INTERVAL` while lines are waiting; nothing ticks on an idle proxy.
+    """
+
+    _log = Logger()
+
+    def __init__(self, write: Write, format: Format, clock: IReactorTime) -> None:
+        self._write = write
+        self._format = _as_json if format == "json" else _as_text
+        self._lines: list[str] = []
+        self._size = 0
+        self._failed = False
+        self._loop = LoopingCall(self._tick)
+        self._loop.clock = clock
+
+    def add(self, entry: Entry) -> None:
+        line = self._format(entry)
+        self._lines.append(line)
+        self._size += len(line)
+        if self._size >= FLUSH_SIZE:
+            self.flush()
+        elif not self._loop.running:
+            self._loop.start(FLUSH_INTERVAL, now=False)
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        if not self._lines:
+            return
+        text = "".join(self._lines)
+        self._lines.clear()
+        self._size = 0
+        try:
+            self._write(text)
+        except OSError as error:
+            # A full disk or a closed pipe must not end a request, and is told once and not twice a second.
+            if not self._failed:
+                self._log.error("access log lost: {error}", error=error)
+            self._failed = True
+        else:
+            self._failed = False
+
+    def stop(self) -> None:
+        """Write what is waiting and tick no more."""
+        if self._loop.running:
+            self._loop.stop()
+        self.flush()
+
+    def _tick(self) -> None:
+        if not self._lines:
+            self._loop.stop()
+        self.flush()
+
+
+def destination(twistd: Mapping[str, Any] | None) -> Write:
+    """Where access lines go: standard output under ``twistd -n``, else into the log that twistd was told to write.
+
+    :param twistd: twistd's own options (``options.parent`` in a plugin's ``makeService``), ``None`` where the proxy is embedded.
+    """
+    stream = sys.__stdout__  # sys.stdout is twistd's log by now
+    if twistd is None or stream is None or not twistd.get("nodaemon") or twistd.get("logfile") or twistd.get("syslog"):
+        return _to_logger
+    return stream_writer(stream)
+
+
+def stream_writer(stream: TextIO) -> Write:
+    """Lines into *stream*, flushed with each batch."""
+
+    def write(text: str) -> None:
+        stream.write(text)
+        stream.flush()
+
+    return write
+
+
+_access = Logger(namespace="txsse.access")
+
+
+def _to_logger(text: str) -> None:
+    _access.info("{access_lines}", access_lines=text.rstrip("\n"))
+
+
+def json_observer(stream: TextIO) -> ILogObserver:
+    """An observer that writes each event as ``{"time", "level", "namespace", "message"}`` and, for a failure, ``"traceback"``.
+
+    A batch of access lines passes as it is: in this format each of them is such an object already.
+    """
+
+    @provider(ILogObserver)
+    def observe(event: dict[str, Any]) -> None:
+        if "access_lines" in event:
+            stream.write(event["access_lines"] + "\n")
+            stream.flush()
+            return
+        level = event.get("log_level", LogLevel.info)
+        record = {
+            "time": _iso(event.get("log_time") or time.time()),
+            "level": getattr(level, "name", str(level)),
+            "namespace": str(event.get("log_namespace", "")),
+            "message": formatEvent(event),
+        }
+        failure = event.get("log_failure")
+        if failure is not None:
+            record["traceback"] = failure.getTraceback()
+        stream.write(json.dumps(record, separators=(",", ":")) + "\n")
+        stream.flush()
+
+    observer: ILogObserver = observe
+    return observer
+
+
+def redact(headers: Headers) -> Headers:
+    """The fields with every credential's value replaced by ``***``, for whoever has to show them."""
+    return [(name, b"***" if name.lower() in SECRET_FIELDS else value) for name, value in headers]
+
+
+def redact_target(path: bytes) -> str:
+    """A target as it may be logged: without its query, which can hold keys under any name, and not endless."""
+    before, mark, _ = path.partition(b"?")
+    text = before.decode("latin-1")
+    if len(text) > LONGEST_TARGET:
+        text = text[:LONGEST_TARGET] + "..."
+    return text + "?..." if mark else text
+
+
+def _values(entry: Entry) -> dict[str, str | int | float | bool | None]:
+    """The line's keys and values, in their order; ``None`` and ``""`` are what does not apply."""
+    return {
+        "time": _iso(entry.time),
+        "peer": entry.peer,
+        "method": entry.method.decode("latin-1"),
+        "path": redact_target(entry.path),
+        "version": entry.version.decode("latin-1"),
+        "status": entry.status,
+        "route": entry.route,
+        "upstream": entry.upstream,
+        "outcome": entry.outcome,
+        "code": entry.code,
+        "streaming": entry.streaming,
+        "cold": entry.cold,
+        "hold": _rounded(entry.hold),
+        "first_byte": _rounded(entry.first_byte),
+        "total": _rounded(entry.total),
+        "bytes_in": entry.bytes_in,
+        "bytes_out": entry.bytes_out,
+        "keepalives": entry.keepalives,
+        "request_id": entry.request_id.decode("latin-1"),
+    }
+
+
+def _as_json(entry: Entry) -> str:
+    values = {key: value for key, value in _values(entry).items() if value is not None and value != ""}
+    return json.dumps(values, separators=(",", ":")).replace("\x7f", "\\u007f") + "\n"
+
+
+def _as_text(entry: Entry) -> str:
+    return " ".join([f"{key}={_word(value)}" for key, value in _values(entry).items()]) + "\n"
+
+
+def _word(value: str | float | bool | None) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str) and not _BARE.fullmatch(value):
+        return json.dumps(value).replace("\x7f", "\\u007f")
+    return str(value)
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

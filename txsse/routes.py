@@ -1,0 +1,124 @@
+"""From a request to its route: the first one whose globs it meets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import attrs
+
+from txsse.config import model
+from txsse.dialects import DIALECTS, Dialect, detect
+from txsse.exchange.policy import Policy
+from txsse.upstream.backend import Backend
+from txsse.wire.headers import get_all
+from txsse.wire.http1 import RequestHead
+
+
+def glob(pattern: str) -> re.Pattern[str]:
+    """A glob as a pattern for ``fullmatch``: ``**`` is anything, ``*`` anything inside a path segment, ``?`` one such character."""
+    parts = re.split(r"(\*\*|\*|\?)", pattern)
+    wild = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return re.compile("".join(wild.get(part) or re.escape(part) for part in parts), re.DOTALL)
+
+
+def policy_of(route: model.Route, upstream: model.Upstream) -> Policy:
+    """What a route and its upstream ask of an exchange."""
+    return Policy(
+        holds=upstream.probe.preset != "none",
+        hold_timeout=route.hold.timeout,
+        hold_timeout_status=route.hold.timeout_status,
+        hold_commit_after=route.hold.commit_after,
+        message=route.hold.message,
+        progress=route.hold.progress,
+        separator=route.hold.separator,
+        channel=route.hold.channel,
+        status_comments=route.hold.status_comments,
+        commit_after=route.keepalive.commit_after,
+        interval=route.keepalive.interval,
+        heartbeat=route.keepalive.heartbeat,
+        form=route.keepalive.form,
+        first_byte=upstream.timeouts.first_byte,
+        idle=upstream.timeouts.idle,
+        total=upstream.timeouts.total,
+        comments_count=upstream.timeouts.comments_count,
+        loading_status=frozenset(upstream.probe.loading_status),
+        loading_match=re.compile(upstream.probe.loading_match),
+        hold_bytes=route.stream.hold_bytes,
+        error_end=route.stream.error_end,
+        error_event=route.stream.error_event,
+        require_done=route.stream.require_done,
+    )
+
+
+@attrs.define(eq=False)
+class BoundRoute:
+    """A route tied to its backend, with everything worked out that does not depend on the request."""
+
+    config: model.Route
+    backend: Backend
+    policy: Policy
+    _path: re.Pattern[str]
+    _host: re.Pattern[str] | None
+    _method: re.Pattern[str] | None
+    _headers: tuple[tuple[bytes, re.Pattern[str]], ...]
+    wanted_model: re.Pattern[str] | None
+    held: int = 0
+
+    @classmethod
+    def bind(cls, route: model.Route, backend: Backend) -> BoundRoute:
+        match = route.match
+        return cls(
+            config=route,
+            backend=backend,
+            policy=policy_of(route, backend.config),
+            path=glob(match.path),
+            host=glob(match.host.lower()) if match.host else None,
+            method=glob(match.method.upper()) if match.method else None,
+            headers=tuple((name.lower().encode("latin-1"), glob(value)) for name, value in match.header.items()),
+            wanted_model=glob(match.model) if match.model else None,
+        )
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    def dialect(self, path: str) -> Dialect:
+        name = self.config.dialect
+        return detect(path) if name == "auto" else DIALECTS[name]
+
+    def meets(self, head: RequestHead, host: str, path: str) -> bool:
+        """Does the head fit? (A model can only be compared once the body is there.)"""
+        if not self._path.fullmatch(path):
+            return False
+        if self._host is not None and not self._host.fullmatch(host):
+            return False
+        if self._method is not None and not self._method.fullmatch(head.method.decode("latin-1")):
+            return False
+        return all(
+            any(pattern.fullmatch(value.decode("latin-1")) for value in get_all(head.headers, name)) for name, pattern in self._headers
+        )
+
+
+class RouteTable:
+    """The routes in their order."""
+
+    def __init__(self, routes: Sequence[BoundRoute]) -> None:
+        self.routes = tuple(routes)
+        self.needs_model = any(route.wanted_model is not None for route in self.routes)
+
+    def find(self, head: RequestHead, host: bytes, path: str, model: str | None = None, *, any_model: bool = False) -> BoundRoute | None:
+        """The first route met. *any_model*: before the body is read, routes that ask for a model are taken to fit."""
+        name = _hostname(host)
+        for route in self.routes:
+            if route.wanted_model is not None and not any_model and (model is None or not route.wanted_model.fullmatch(model)):
+                continue
+            if route.meets(head, name, path):
+                return route
+        return None
+
+
+def _hostname(authority: bytes) -> str:
+    """Without the port, lower case."""
+    text = authority.decode("latin-1").lower()
+    return text[: text.index("]") + 1] if text.startswith("[") and "]" in text else text.partition(":")[0]

@@ -1,0 +1,256 @@
+"""The proxy as a service: its listeners, its admin page, a reload, and an end that lets streams finish."""
+
+from __future__ import annotations
+
+import resource
+import secrets
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txsse import __version__
+from txsse.admin.view import Demand, Status, UpstreamStatus
+from txsse.config.model import Configuration
+from txsse.front.site import ProxySite
+from txsse.logs import AccessLog, Write, destination
+from txsse.metrics import Metrics
+from txsse.proxy import Proxy
+
+LOOK: Final = 0.02
+"""Seconds between two looks at what is still open while draining."""
+LAST_WORDS: Final = 1.0
+"""Seconds that exchanges have to leave once the drain is over: an error frame, 200 ms for the client to read it, the cut."""
+SPARE_DESCRIPTORS: Final = 200
+
+
+class ListenError(Exception):
+    """A listener could not be opened; says which and why."""
+
+
+class ProxyService(Service):
+    """The whole proxy as an ``IService``, for twistd or for a service of your own.
+
+    :param configuration: made by :func:`txsse.config.load` or by hand.
+    :param reactor: the global one if not given.
+    :param access_log: takes whole access lines; by default they go into the log.
+    :param reread: makes the configuration anew, for :meth:`reload`; raises ``ConfigError`` if it is bad.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        reactor: Any = None,
+        access_log: Write | None = None,
+        reread: Callable[[], Configuration] | None = None,
+    ) -> None:
+        if reactor is None:
+            from twisted.internet import reactor
+        self._reactor = reactor
+        self._reread = reread
+        server = configuration.server
+        lines = None
+        if server.access_log:
+            lines = AccessLog(access_log or destination(None), "json" if server.log_format == "json" else "text", reactor)
+        self.proxy = Proxy(configuration, reactor, secrets.token_hex(4), lines)
+        self.ports: list[IListeningPort] = []
+        self.admin_port: IListeningPort | None = None
+        self._site = ProxySite(self.proxy, self._limits(configuration), reactor, self.proxy.alarms)
+        self._began = reactor.seconds()
+        self._cut = False
+        self._draining: Deferred[None] | None = None
+
+    # -- starting
+
+    def privilegedStartService(self) -> None:
+        """Open the listeners while twistd may still be root.
+
+        :raises ListenError: one of them cannot be opened; none stays open then.
+        """
+        super().privilegedStartService()
+        self._listen()
+
+    def startService(self) -> None:
+        super().startService()
+        self._listen()
+        self._log.info(
+            "txsse {version}: {count} connections at most, {upstreams}",
+            version=__version__,
+            count=self._site.limits.max_connections,
+            upstreams=", ".join(
+                f"upstream {backend.name} at {backend.config.url} (preset {backend.config.probe.preset})"
+                for backend in self.proxy.backends.values()
+            ),
+        )
+
+    def _listen(self) -> None:
+        if self.ports:
+            return
+        server = self.proxy.configuration.server
+        try:
+            self.ports = [self._open(text, self._site) for text in server.listen]
+            if server.admin != "none":
+                from txsse.admin.site import make_site
+
+                site = make_site(self, self._reactor, hosts=server.admin_hosts, token=server.admin_token.reveal())
+                self.admin_port = self._open(server.admin, site)
+        except ListenError:
+            for port in self.ports:
+                maybeDeferred(port.stopListening)
+            self.ports = []
+            raise
+        for name, port in [*(("proxy", port) for port in self.ports), *([("admin", self.admin_port)] if self.admin_port else [])]:
+            self._log.info("{name} listens on {address}", name=name, address=port.getHost())
+
+    def _open(self, text: str, site: Any) -> IListeningPort:
+        opened: list[IListeningPort] = []
+        failed: list[Failure] = []
+        try:
+            serverFromString(self._reactor, text).listen(site).addCallbacks(opened.append, failed.append)
+        except Exception as error:
+            raise ListenError(f"cannot listen on {text}: {error}") from error
+        if failed:
+            raise ListenError(f"cannot listen on {text}: {failed[0].getErrorMessage()}")
+        return opened[0]
+
+    def _limits(self, configuration: Configuration) -> Any:
+        """The configured limits, with no more connections than descriptors allow: each has one here and one upstream."""
+        server = configuration.server
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != hard:
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+                soft = hard
+            except (OSError, ValueError):  # macOS has a hard limit that it does not let anybody reach
+                pass
+        if soft == resource.RLIM_INFINITY:
+            return server
+        return attrs.evolve(server, max_connections=max(1, min(server.max_connections, (soft - SPARE_DESCRIPTORS) // 2)))
+
+    # -- while running
+
+    def reload(self) -> bool:
+        """Read the configuration again; a bad one is refused and the old one kept. Streams in flight are not touched."""
+        if self._reread is None:
+            self._log.warn("nothing to reload: the configuration did not come from a file")
+            return False
+        old = self.proxy.configuration
+        try:
+            new = self._reread()
+            self.proxy.configure(new)
+        except Exception as error:
+            self._log.error("reload refused, the old configuration stays: {error}", error=error)
+            return False
+        self._site.adopt(self._limits(new))
+        for key in ("listen", "admin", "admin_token", "admin_hosts", "log_format", "access_log", "workers"):
+            if getattr(old.server, key) != getattr(new.server, key):
+                self._log.warn("server.{key} changes only with a restart", key=key)
+        self._log.info("reloaded: {upstreams} upstreams, {routes} routes", upstreams=len(new.upstream), routes=len(new.route))
+        return True
+
+    @property
+    def open_streams(self) -> int:
+        """Exchanges that somebody still reads."""
+        return len(self.proxy.exchanges)
+
+    # -- what the admin listener shows (AdminView)
+
+    @property
+    def draining(self) -> bool:
+        return self.proxy.draining
+
+    @property
+    def metrics(self) -> Metrics:
+        return self.proxy.metrics
+
+    def status(self) -> Status:
+        now = self._reactor.seconds()
+        upstreams: dict[str, UpstreamStatus] = {
+            name: {
+                "state": backend.state,
+                "since": round(now - backend.gate.since, 3),
+                "waiting": backend.waiting,
+                "in_flight": backend.in_flight,
+                "last_error": backend.gate.last_error,
+                "pool": {"idle": backend.pool.idle, "open": backend.pool.open},
+            }
+            for name, backend in self.proxy.backends.items()
+        }
+        return {
+            "version": __version__,
+            "uptime": round(now - self._began, 3),
+            "draining": self.draining,
+            "upstreams": upstreams,
+            "routes": {route.name: {"in_flight": self.metrics.in_flight[route.name]} for route in self.proxy.table.routes},
+            "connections": self._site.connections,
+        }
+
+    def queue(self) -> dict[str, Demand]:
+        demand: dict[str, Demand] = {}
+        for route in self.proxy.table.routes:
+            total = self.metrics.in_flight[route.name]
+            demand[route.name] = {"pending": route.held, "active": total - route.held, "demand": total}
+        return demand
+
+    # -- the end
+
+    def drain(self) -> Deferred[None]:
+        """Let streams finish: readiness goes first, then the listeners, then idle connections; what is open has ``server.drain`` seconds.
+
+        Fires when nothing is open any more. Calling it again gives the same end.
+        """
+        if self._draining is None:
+            self._draining = Deferred.fromCoroutine(self._drain())
+            self._draining.addErrback(lambda failure: self._log.failure("draining failed", failure))
+        done: Deferred[None] = Deferred()
+        self._draining.addCallback(done.callback)
+        return done
+
+    def cut(self) -> None:
+        """End a drain now: what is still open is told so and closed."""
+        self._cut = True
+
+    async def _drain(self) -> None:
+        server = self.proxy.configuration.server
+        self.proxy.draining = True
+        if self.open_streams:
+            self._log.info("draining: {count} open, {seconds:g} s at most", count=self.open_streams, seconds=server.drain)
+        await self._until(lambda: False, server.lame_duck)
+        for port in self.ports:
+            await maybeDeferred(port.stopListening)
+        self._site.drain()
+        await self._until(self._all_quiet, server.drain)
+        if not self._all_quiet():
+            self._log.info("draining is over: {count} cut", count=self.open_streams)
+            self.proxy.shut_down()
+            self._cut = False
+            await self._until(self._all_quiet, LAST_WORDS)
+            self._site.abort_all()
+        self.proxy.close()
+        if self.admin_port is not None:
+            await maybeDeferred(self.admin_port.stopListening)
+
+    def _all_quiet(self) -> bool:
+        return not self._site.connections and not self.proxy.exchanges
+
+    async def _until(self, quiet: Callable[[], bool], seconds: float) -> None:
+        end = self._reactor.seconds() + seconds
+        while not quiet() and not self._cut and self._reactor.seconds() < end:
+            await deferLater(self._reactor, LOOK)
+
+    def stopService(self) -> Deferred[None]:
+        """Drain, then stop. Called by twistd at the reactor's shutdown, which waits for it."""
+        if not self.running:
+            return succeed(None)
+        super().stopService()
+        return self.drain()

@@ -1,0 +1,202 @@
+"""Where a backend is, and how to get a connected (and verified) protocol there."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import attrs
+from OpenSSL import SSL
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionClosed,
+    ConnectionRefusedError,
+    DNSLookupError,
+    NoRouteError,
+    TimeoutError,
+)
+from twisted.internet.interfaces import IHandshakeListener, IStreamClientEndpoint, ISystemHandle, ITCPTransport
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from txsse.config.urls import Address, read_url
+from txsse.interfaces import Failed, Fault
+from txsse.upstream.tls import ClientTLS, is_ip, tls_reason
+
+# Twisted waits 0.3 s before it tries a name's next address, and as long again before it reports that all were refused. A probe of
+# "localhost" (::1, then 127.0.0.1) must hear of a closed port at once.
+ATTEMPT_DELAY = 0.01
+
+# A dead peer or a forgetful NAT shows within 60 + 3 x 20 s, and an idle stream's entry in a connection table stays fresh.
+KEEPALIVE_IDLE = 60
+KEEPALIVE_INTERVAL = 20
+KEEPALIVE_PROBES = 3
+
+P = TypeVar("P", bound=Protocol)
+
+
+class ConnectFailed(Exception):
+    """No connection came about; says why in the words of :class:`txsse.interfaces.Failed`."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.detail)
+        self.failed = failed
+
+
+@attrs.frozen
+class Target:
+    """One backend's address. Made by :meth:`parse`."""
+
+    address: Address
+    tls: ClientTLS | None = attrs.field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, url: str, *, ca_file: str = "", cert: str = "", key: str = "", server_name: str = "") -> Target:
+        """The target of an upstream's ``url`` and its ``tls`` table. Reads the PEM files.
+
+        :param url: ``http://host[:port]``, ``https://host[:port]`` or ``unix:/path``.
+        :param server_name: expected in the certificate and sent as SNI instead of the URL's host; may be an IP address.
+        :raises Refused: of :mod:`txsse.config.errors`, with the remedy.
+        """
+        address = read_url(url)
+        tls = ClientTLS.load(server_name or address.host, ca_file=ca_file, cert=cert, key=key) if address.scheme == "https" else None
+        return cls(address, tls)
+
+    @property
+    def authority(self) -> bytes:
+        """The Host field of requests to it (RFC 9110 section 7.2)."""
+        return self.address.authority.encode("ascii")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether it is on this machine, as far as its name tells."""
+        host = self.address.host
+        return self.address.scheme == "unix" or host == "localhost" or (is_ip(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def connect(reactor: Any, target: Target, build: Callable[[], P], timeout: float) -> Deferred[P]:
+    """Connect a protocol made by *build*: its ``connectionMade`` comes once the peer is there and, over TLS, verified.
+
+    Cancelling it at any time frees everything and fails with CancelledError.
+
+    :param reactor: provides IReactorTCP, IReactorTime, and IReactorUNIX for sockets (zope interfaces have no intersection type).
+    :param timeout: seconds for all of it: name look-up, connecting, TLS handshake.
+    :raises ConnectFailed: through the Deferred; never anything else but CancelledError.
+    """
+    result: Deferred[P] = Deferred.fromCoroutine(_connect(reactor, target, build, timeout))
+
+    def late(_: object, seconds: float) -> Failure:
+        return Failure(ConnectFailed(Failed(Fault.UNREACHABLE, f"connect timeout after {seconds:g} s")))
+
+    return result.addTimeout(timeout, reactor, onTimeoutCancel=late).addErrback(_explain, timeout)
+
+
+async def _connect(reactor: Any, target: Target, build: Callable[[], P], timeout: float) -> P:
+    endpoint = _endpoint(reactor, target, timeout)
+    if target.tls is None:
+        protocol = cast(P, await endpoint.connect(_Factory.forProtocol(build)))
+        _keep_alive(protocol.transport)
+        return protocol
+    handshake = _Handshake(build)
+    # The outer Deferred fires when TCP is there: the certificate is not seen yet.
+    await wrapClientTLS(target.tls.creator(handshake), endpoint, clock=reactor).connect(_Factory.forProtocol(lambda: handshake))
+    _keep_alive(handshake.socket)
+    return cast(P, await handshake.done)
+
+
+def _endpoint(reactor: Any, target: Target, timeout: float) -> IStreamClientEndpoint:
+    address = target.address
+    if address.scheme == "unix":
+        return UNIXClientEndpoint(reactor, address.path, timeout=timeout)
+    if not is_ip(address.host):
+        return HostnameEndpoint(reactor, address.host, address.port, timeout=timeout, attemptDelay=ATTEMPT_DELAY)
+    kind = TCP6ClientEndpoint if ":" in address.host else TCP4ClientEndpoint
+    return kind(reactor, address.host, address.port, timeout=timeout)
+
+
+class _Factory(Factory):
+    noisy = False
+
+
+@implementer(IHandshakeListener)
+class _Handshake(Protocol):
+    """Stands in for the real protocol until TLS is up, so that nobody writes to a peer that is not verified."""
+
+    def __init__(self, build: Callable[[], Any]) -> None:
+        self.refusal = ""
+        self.done: Deferred[Any] = Deferred(lambda _: self._abort())
+        self._build = build
+
+    @property
+    def socket(self) -> Any:
+        """The transport under the TLS one."""
+        tls: Any = self.transport
+        return tls.transport
+
+    def handshakeCompleted(self) -> None:
+        """Called by TLSMemoryBIOProtocol; what it reads from now on goes to its ``wrappedProtocol``."""
+        protocol = self._build()
+        tls: Any = self.transport
+        tls.wrappedProtocol = protocol
+        protocol.makeConnection(tls)
+        self.done.callback(protocol)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.done.called:
+            return
+        error = reason.value
+        if self.refusal:
+            reason = Failure(ConnectFailed(Failed(Fault.INVALID, self.refusal)))
+        elif isinstance(error, SSL.Error):
+            reason = Failure(ConnectFailed(Failed(Fault.INVALID, "TLS: " + tls_reason(error))))
+        elif reason.check(ConnectionClosed):
+            reason = Failure(ConnectFailed(Failed(Fault.RESET, "connection closed in the TLS handshake")))
+        self.done.errback(reason)
+
+    def _abort(self) -> None:
+        tls: Any = self.transport
+        tls.abortConnection()
+
+
+def _keep_alive(transport: Any) -> None:
+    """TCP keepalive with times that fit a stream; the kernel's first probe comes after two hours. TCP_NODELAY is Twisted's default."""
+    if not ITCPTransport.providedBy(transport):
+        return
+    transport.setTcpKeepAlive(True)
+    handle = cast(socket.socket, ISystemHandle(transport).getHandle())
+    for option, value in (("TCP_KEEPIDLE", KEEPALIVE_IDLE), ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL), ("TCP_KEEPCNT", KEEPALIVE_PROBES)):
+        number = getattr(socket, option, None)  # not every platform has each of them
+        if number is not None:
+            handle.setsockopt(socket.IPPROTO_TCP, number, value)
+
+
+def _explain(failure: Failure, timeout: float) -> Failure:
+    """Put a failure to connect in our own words: no addresses, no paths."""
+    error = failure.value
+    match error:
+        case ConnectFailed() | CancelledError():
+            return failure
+        case ConnectingCancelledError():
+            return Failure(CancelledError())
+        case ConnectionRefusedError():
+            detail = "connection refused"
+        case TimeoutError():
+            detail = f"connect timeout after {timeout:g} s"
+        case NoRouteError():
+            detail = "no route to host"
+        case DNSLookupError():
+            detail = "host name not found"
+        case ConnectError(osError=int(number)):
+            detail = os.strerror(number).lower()
+        case ConnectError() | ConnectionClosed():
+            detail = "cannot connect"
+        case _:
+            return failure
+    return Failure(ConnectFailed(Failed(Fault.UNREACHABLE, detail)))

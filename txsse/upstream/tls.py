@@ -1,0 +1,158 @@
+"""TLS towards a backend: whom we trust, whom we expect, and who we are.
+
+The peer is always verified. Twisted 26.10 takes a trusted certificate without subjectAltName, or with an invalid one, for any host
+(its callback catches VerificationError only, logs the CertificateError and goes on); so the name is checked here, closed on every doubt.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL, crypto
+from service_identity import CertificateError, VerificationError
+from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+from txsse.config.errors import Refused
+
+
+class Refusable(Protocol):
+    """Whoever wants to know why a peer's certificate was refused."""
+
+    refusal: str
+
+
+@attrs.frozen(eq=False)
+class ClientTLS:
+    """The TLS side of one target; its OpenSSL context is made once and shared by all connections."""
+
+    name: str  # the host name or IP address the certificate must be for; a host name is also sent as SNI
+    _options: IOpenSSLClientConnectionCreator
+
+    @classmethod
+    def load(cls, name: str, *, ca_file: str = "", cert: str = "", key: str = "") -> ClientTLS:
+        """Read the PEM files; an empty *ca_file* means the system's authorities.
+
+        :param cert: our own certificate, then its chain, for backends that ask for one.
+        :param key: its unencrypted private key; empty if it is in the same file.
+        :raises Refused: a file is missing or holds no usable PEM; the text names the configuration key.
+        """
+        if key and not cert:
+            raise Refused("tls.key: given without tls.cert")
+        extra: dict[str, Any] = {}
+        if cert:
+            chain = _certificates("tls.cert", cert)
+            extra = {"certificate": chain[0], "extraCertChain": chain[1:], "privateKey": _private_key(key or cert)}
+        trust = trustRootFromCertificates([Certificate(each) for each in _certificates("tls.ca_file", ca_file)]) if ca_file else None
+        return cls(name, optionsForClientTLS(name, trustRoot=trust, extraCertificateOptions=extra))
+
+    def creator(self, refusable: Refusable) -> IOpenSSLClientConnectionCreator:
+        """What makes the OpenSSL connection of one attempt; *refusable* learns the reason of a refusal."""
+        return _StrictCreator(self, refusable)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _StrictCreator:
+    """Twisted's own creator with the verification callback replaced."""
+
+    def __init__(self, tls: ClientTLS, refusable: Refusable) -> None:
+        self._tls = tls
+        self._refusable = refusable
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        name, refusable = self._tls.name, self._refusable
+
+        def verify(connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
+            if not ok:
+                refusable.refusal = refusable.refusal or "certificate not trusted: " + _openssl_reason(error)
+                return False
+            if depth == 0:
+                refusable.refusal = identity_problem(certificate.to_cryptography(), name)
+            return not refusable.refusal
+
+        connection: SSL.Connection = self._tls._options.clientConnectionForTLS(tlsProtocol)
+        connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
+        return connection
+
+
+def identity_problem(certificate: x509.Certificate, name: str) -> str:
+    """Why *certificate* does not speak for *name* (RFC 9525: subjectAltName only), or an empty text."""
+    try:
+        certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        if is_ip(name):
+            verify_certificate_ip_address(certificate, name)
+        else:
+            verify_certificate_hostname(certificate, name)
+    except x509.ExtensionNotFound:
+        return "certificate has no subjectAltName"
+    except VerificationError:
+        return "certificate is for another host"
+    except (CertificateError, ValueError):
+        return "certificate has an invalid subjectAltName"
+    return ""
+
+
+def tls_reason(error: SSL.Error) -> str:
+    """The last reason of an OpenSSL error ("wrong version number"), fit for a client."""
+    queue = error.args[0] if error.args else None
+    if isinstance(queue, list) and queue:
+        return str(queue[-1][-1])
+    return "handshake failed"
+
+
+def is_ip(host: str) -> bool:
+    """Whether *host* is an IPv4 or IPv6 address rather than a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+_REASONS = {
+    10: "expired",
+    9: "not yet valid",
+    18: "self-signed",
+    19: "unknown authority",
+    20: "unknown authority",
+    21: "unknown authority",
+    23: "revoked",
+    24: "invalid authority",
+    26: "not for servers",
+}
+
+
+def _openssl_reason(error: int) -> str:
+    # pyOpenSSL does not wrap X509_verify_cert_error_string; the numbers are fixed by <openssl/x509_vfy.h>.
+    return _REASONS.get(error, f"error {error}")
+
+
+def _read(option: str, path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise Refused(f"{option}: cannot read {path}: {error.strerror}") from error
+
+
+def _certificates(option: str, path: str) -> list[crypto.X509]:
+    pem = _read(option, path)
+    try:
+        return [crypto.X509.from_cryptography(each) for each in x509.load_pem_x509_certificates(pem)]
+    except ValueError as error:
+        raise Refused(f"{option}: {path} holds no PEM certificate") from error
+
+
+def _private_key(path: str) -> crypto.PKey:
+    pem = _read("tls.key", path)
+    try:
+        return crypto.PKey.from_cryptography_key(load_pem_private_key(pem, password=None))  # type: ignore[arg-type]  # union of all key kinds
+    except (ValueError, TypeError) as error:
+        raise Refused(f"tls.key: {path} holds no unencrypted PEM private key") from error
