@@ -55,6 +55,7 @@ class Tally:
     hold: float = 0.0
     held_since: float | None = None
     was_held: bool = False
+    dispatched: float = 0.0
     first_byte: float | None = None
 
 
@@ -310,6 +311,7 @@ class Conductor:
         head = self._owner.upstream_head(self)
         self.route.backend.in_flight += 1
         self._flying = True
+        self.tally.dispatched = self._alarms.seconds()
         # It may fail before this returns: then `dispatch_failed` was heard already, and the handle is a dead one.
         self._dispatch = self.route.backend.dispatch(head, request.body, request.head.method, self, fresh=action.fresh)
         if self._paused:

@@ -12,13 +12,14 @@ from twisted.logger import Logger
 from txsse.auth import Keys
 from txsse.clock import Alarms
 from txsse.conductor import Conductor, reason_of
+from txsse.config import model
 from txsse.config.model import Configuration
 from txsse.cors import cors_headers, is_preflight, preflight_headers
 from txsse.dialects import Dialect, detect
 from txsse.errors import CODES, ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange.machine import outcome_of
-from txsse.forwarded import Forwarding, TrustedProxies, request_id, response_headers, seen_own_via, upstream_head
+from txsse.forwarded import TrustedProxies, request_id, response_headers, seen_own_via, upstream_head
 from txsse.front.peek import is_true, scan, string_value
 from txsse.interfaces import Downstream, Exchange, Request
 from txsse.logs import AccessLog, Entry
@@ -73,23 +74,29 @@ class Proxy:
         auth = configuration.auth
         keys = Keys.load(auth.keys_file, cookie=auth.cookie, query=auth.query) if auth.keys_file else None
         trusted = TrustedProxies.parse(configuration.server.trusted_proxies)
-        backends: dict[str, Backend] = {}
-        for upstream in configuration.upstream:
-            old = self.backends.get(upstream.name)
-            same = old is not None and old.config == upstream
-            backends[upstream.name] = old if same and old else Backend(upstream, self._reactor, self.alarms, self._upstream_changed)
-        forwarding = {
-            name: Forwarding(backend.target.authority, self.instance, backend.config.host, backend.set_headers, trusted)
-            for name, backend in backends.items()
-        }
+        made: list[Backend] = []
+        try:
+            backends = {upstream.name: self._backend(upstream, made) for upstream in configuration.upstream}
+            routes = [BoundRoute.bind(route, backends[route.upstream], self.instance, trusted) for route in configuration.route]
+        except ValueError:
+            for backend in made:
+                backend.close()
+            raise
         for name, backend in self.backends.items():
             if backends.get(name) is not backend:
                 backend.close()
         self.configuration = configuration
         self.backends = backends
-        self.table = RouteTable([BoundRoute.bind(route, backends[route.upstream]) for route in configuration.route])
+        self.table = RouteTable(routes)
         self._keys = keys
-        self._forwarding = forwarding
+
+    def _backend(self, upstream: model.Upstream, made: list[Backend]) -> Backend:
+        """The backend that *upstream* has already, if nothing about it changed (its state and its connections stay); else a new one."""
+        old = self.backends.get(upstream.name)
+        if old is not None and old.config == upstream:
+            return old
+        made.append(Backend(upstream, self._reactor, self.alarms, self._upstream_changed))
+        return made[-1]
 
     def _upstream_changed(self, name: str, old: State, new: State, detail: str) -> None:
         self._log.info(
@@ -211,16 +218,10 @@ class Proxy:
     def upstream_head(self, conductor: Conductor) -> bytes:
         return upstream_head(
             conductor.request,
-            self._forwarding_of(conductor.route.backend),
+            conductor.route.forwarding,
             request_id=conductor.request_id,
             writes_stream=conductor.streaming,
         )
-
-    def _forwarding_of(self, backend: Backend) -> Forwarding:
-        if self.backends.get(backend.name) is backend:
-            return self._forwarding[backend.name]
-        trusted = TrustedProxies.parse(self.configuration.server.trusted_proxies)  # a reload has replaced it since
-        return Forwarding(backend.target.authority, self.instance, backend.config.host, backend.set_headers, trusted)
 
     def relayed_headers(self, conductor: Conductor, head: ResponseHead) -> Headers:
         name = self.configuration.server.cold_start_header.encode("latin-1")
@@ -261,7 +262,7 @@ class Proxy:
         now = self.alarms.seconds()
         request = conductor.request
         status = tally.status or CLIENT_CLOSED
-        first_byte = None if tally.first_byte is None else tally.first_byte - request.received
+        first_byte = None if tally.first_byte is None else tally.first_byte - tally.dispatched
         self.exchanges.discard(conductor)
         metrics.in_flight[route.name] -= 1
         metrics.requests[route.name, status, done.outcome] += 1  # type: ignore[index]  # the machine's words are the label's values

@@ -10,6 +10,7 @@ import attrs
 from txsse.config import model
 from txsse.dialects import DIALECTS, Dialect, detect
 from txsse.exchange.policy import Policy
+from txsse.forwarded import Forwarding, TrustedProxies
 from txsse.upstream.backend import Backend
 from txsse.wire.headers import get_all
 from txsse.wire.http1 import RequestHead
@@ -58,6 +59,7 @@ class BoundRoute:
     config: model.Route
     backend: Backend
     policy: Policy
+    forwarding: Forwarding
     _path: re.Pattern[str]
     _host: re.Pattern[str] | None
     _method: re.Pattern[str] | None
@@ -66,12 +68,14 @@ class BoundRoute:
     held: int = 0
 
     @classmethod
-    def bind(cls, route: model.Route, backend: Backend) -> BoundRoute:
+    def bind(cls, route: model.Route, backend: Backend, instance: str, trusted: TrustedProxies) -> BoundRoute:
+        """:raises ValueError: its upstream's ``set_headers`` cannot be sent."""
         match = route.match
         return cls(
             config=route,
             backend=backend,
             policy=policy_of(route, backend.config),
+            forwarding=Forwarding(backend.target.authority, instance, backend.config.host, backend.set_headers, trusted),
             path=glob(match.path),
             host=glob(match.host.lower()) if match.host else None,
             method=glob(match.method.upper()) if match.method else None,

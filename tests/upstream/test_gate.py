@@ -446,6 +446,22 @@ def test_those_not_yet_released_wait_on_when_the_first_are_refused() -> None:
     assert order == ["refused", "second", "third", "again"]
 
 
+def test_those_who_wait_on_after_a_refusal_do_not_inherit_the_back_off() -> None:
+    rig = Rig(loopback=False)
+    rig.probe.verdict = REFUSED
+    rig.wait().addCallback(lambda _: rig.gate.mark_down("connection refused"))
+    rig.wait()
+    pump(rig.clock, 30)
+    rig.probe.verdict = READY
+    while rig.gate.waiting == 2:
+        rig.clock.advance(0.005)
+    before = rig.clock.seconds()
+    assert rig.gate.state is State.DOWN
+    while rig.gate.waiting:
+        rig.clock.advance(0.005)
+    assert rig.clock.seconds() - before <= INTERVAL + 0.01
+
+
 def test_one_let_through_may_make_others_leave() -> None:
     rig = Rig()
     rig.probe.verdict = READY

@@ -57,7 +57,23 @@ def cuts(data: bytes, size: int) -> list[bytes]:
 
 
 SNIPPETS = st.sampled_from(
-    (b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r\n", b"\r\r", b":", b": ping\n", b": ping\r", b":x\r\n", b"data: a", b"data:b\n\n", b"id: 7\n", b" ", b"x" * 9)
+    (
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b"\n\n",
+        b"\r\n\r\n",
+        b"\r\r",
+        b":",
+        b": ping\n",
+        b": ping\r",
+        b":x\r\n",
+        b"data: a",
+        b"data:b\n\n",
+        b"id: 7\n",
+        b" ",
+        b"x" * 9,
+    )
 )
 READS = st.lists(st.lists(SNIPPETS, max_size=5).map(b"".join) | st.text("\r\n:a", max_size=6).map(str.encode), max_size=14)
 

@@ -22,7 +22,10 @@ def decode(stream: bytes, size: int = 0) -> tuple[list[Event], EventStreamDecode
 
 
 VECTORS: dict[str, tuple[bytes, list[str]]] = {
-    "W1 event-data": (b"data:msg\ndata:msg\n\n:\nfalsefield:msg\n\nfalsefield:msg\nData:data\n\ndata\n\ndata:end\n\n", ["msg\nmsg", "", "end"]),
+    "W1 event-data": (
+        b"data:msg\ndata:msg\n\n:\nfalsefield:msg\n\nfalsefield:msg\nData:data\n\ndata\n\ndata:end\n\n",
+        ["msg\nmsg", "", "end"],
+    ),
     "W2 bom": (BOM + b"data:1\n\n" + BOM + b"data:2\n\ndata:3\n\n", ["1", "3"]),
     "W3 bom-2": (BOM + BOM + b"data:1\n\ndata:2\n\ndata:3\n\n", ["2", "3"]),
     "W4 comments": (
@@ -119,7 +122,12 @@ def test_a_stream_shorter_than_a_byte_order_mark_is_read(size: int) -> None:
     assert decode(b"\xefdata\n\ndata\n\n", size)[0] == [Event("message", "")]
 
 
-@given(st.lists(st.sampled_from([b"data", b"id", b"event", b":", b": ", b"\r", b"\n", b"\r\n", b"x", BOM, b"\xe2", b"\n\n", b"7"]), max_size=30), st.data())
+@given(
+    st.lists(
+        st.sampled_from([b"data", b"id", b"event", b":", b": ", b"\r", b"\n", b"\r\n", b"x", BOM, b"\xe2", b"\n\n", b"7"]), max_size=30
+    ),
+    st.data(),
+)
 def test_any_cut_gives_the_same_events(pieces: list[bytes], draw: st.DataObject) -> None:
     stream = b"".join(pieces)
     at = draw.draw(st.integers(0, len(stream)))

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import attrs
 import treq
 from twisted.internet.defer import CancelledError, maybeDeferred
+from twisted.web.http_headers import Headers
 
 from txsse.cli.errors import CommandError
 from txsse.cli.reading import Comment, StreamReader
@@ -27,6 +28,7 @@ CONFIGURATION = """\
 listen = ["tcp:0:interface=127.0.0.1"]
 admin = "none"
 access_log = false
+drain = 0
 
 [[upstream]]
 name = "demo"
@@ -55,15 +57,19 @@ StartProxy: TypeAlias = Callable[[Any, Configuration], Awaitable[tuple[int, Stop
 
 async def start_proxy(reactor: Any, configuration: Configuration) -> tuple[int, Stop]:
     """Start the proxy; returns its port and what stops it."""
-    from txsse.service import ProxyService
+    from txsse.service import ListenError, ProxyService
 
     service = ProxyService(configuration, reactor=reactor)
-    await maybeDeferred(service.startService)
+    try:
+        service.startService()
+    except ListenError as error:
+        raise CommandError(str(error)) from None
 
     async def stop() -> None:
         await maybeDeferred(service.stopService)
 
-    return service.ports[0], stop
+    address: Any = service.ports[0].getHost()
+    return address.port, stop
 
 
 async def demo(reactor: Any, terminal: Terminal, plan: Plan | None = None, start: StartProxy = start_proxy) -> int:
@@ -111,7 +117,7 @@ async def _post(reactor: Any, port: int) -> Any:
         return await treq.request(
             "POST",
             f"http://127.0.0.1:{port}{PATH}",
-            headers={"Content-Type": "application/json"},
+            headers=Headers({"Content-Type": ["application/json"]}),
             data=BODY,
             unbuffered=True,
             persistent=False,
@@ -219,5 +225,6 @@ def _summarise(terminal: Terminal, seen: Seen, refusal: str) -> None:
     terminal.line(f"  the same request straight to the model, at 0 s: {refusal}")
     if silent > IMPATIENT:
         terminal.line(
-            f"  and had it been let in: {silent:.1f} s without a byte. A client or load balancer that waits {IMPATIENT:g} s would have cut it."
+            f"  and had it been let in: {silent:.1f} s without a byte, "
+            f"where a client or load balancer that bears {IMPATIENT:g} s of silence cuts the connection"
         )

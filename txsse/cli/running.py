@@ -24,19 +24,19 @@ def run(main: Callable[[Any], Coroutine[Deferred[Any], Any, int]]) -> int:
 def run_in(reactor: Any, main: Callable[[Any], Coroutine[Deferred[Any], Any, int]]) -> int:
     """:func:`run` in a given reactor that is not running yet. What *main* raises is raised here, when the reactor has stopped."""
     status = INTERRUPTED
-    interrupted = False
+    stopping = False
     failures: list[Failure] = []
 
     def start() -> None:
         running = Deferred.fromCoroutine(main(reactor))
         # On Ctrl-C the coroutine is cancelled, and the reactor waits until it has put its things away.
-        trigger = reactor.addSystemEventTrigger("before", "shutdown", interrupt, running)
+        reactor.addSystemEventTrigger("before", "shutdown", interrupt, running)
         running.addCallbacks(returned, failures.append)
-        running.addBoth(finished, trigger)
+        running.addBoth(finished)
 
     def interrupt(running: Deferred[None]) -> Deferred[None]:
-        nonlocal interrupted
-        interrupted = True
+        nonlocal stopping
+        stopping = True
         running.cancel()
         return running
 
@@ -44,9 +44,8 @@ def run_in(reactor: Any, main: Callable[[Any], Coroutine[Deferred[Any], Any, int
         nonlocal status
         status = result
 
-    def finished(_: object, trigger: Any) -> None:
-        if not interrupted:
-            reactor.removeSystemEventTrigger(trigger)
+    def finished(_: object) -> None:
+        if not stopping:
             reactor.stop()
 
     reactor.callWhenRunning(start)

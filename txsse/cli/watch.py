@@ -205,4 +205,4 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, ResponseFailed) and error.reasons:
         inside = reason_of(error.reasons[0].value)
         return inside if isinstance(error, ResponseNeverReceived) else f"cut in the middle of the answer: {inside}"
-    return printable(str(error)) or type(error).__name__
+    return printable(str(error)).rstrip(".") or type(error).__name__

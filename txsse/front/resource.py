@@ -1,9 +1,9 @@
 """The proxy as a resource of somebody else's ``twisted.web`` site.
 
-What a resource cannot do, for it is called when the request is complete: answer early (413 and 417 come after the upload, and a ``100 Continue``
-has been sent), bound the time a request takes to arrive, count connections, notice a stuck reader. What the site does to a request
-before we see it: field names are capitalised and fields of one name gathered, the body went to a temporary file if it was large.
-``ProxySite`` is free of all this.
+What a resource cannot do, for it is called when the request is complete: answer early (413 and 417 come after the upload, and
+a ``100 Continue`` has been sent), bound the time a request takes to arrive, count connections, notice a stuck reader.
+What the site does to a request before we see it: field names are capitalised and fields of one name gathered, the body went to
+a temporary file if it was large. ``ProxySite`` is free of all this.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class WebResponse:
             return
         request.setResponseCode(status, reason)
         # The site's own defaults must not show where they are not the backend's.
-        request.defaultContentType = None  # type: ignore[assignment]  # documented so, annotated otherwise
+        request.defaultContentType = None
         request.responseHeaders.removeHeader(b"Server")
         for name, _ in headers:
             request.responseHeaders.removeHeader(name)

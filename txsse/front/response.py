@@ -128,6 +128,6 @@ class Response:
         return 0 if self._channel is None else self._channel.unsent()
 
     def forget_body(self) -> None:
-        """The request's body is needed no more: its bytes leave the budget. For streams that outlive their request by far."""
+        """The request's body is needed no more: its bytes leave the budget."""
         if self._channel is not None:
             self._channel.forget_body()

@@ -198,7 +198,10 @@ class Gate:
         self._release()
 
     def _release(self) -> None:
-        """Let a slice of those who wait through, in the order they came, and come back for the next one in the next turn."""
+        """Let a slice of those who wait through, in the order they came, and come back for the next one in the next turn.
+
+        Who comes meanwhile finds the gate open and goes first: nothing here is scarce. Slots have a queue of their own.
+        """
         self._next = None
         for waiter in list(islice(self._waiting, RELEASED_PER_TURN)):
             if not self.ready:

@@ -89,6 +89,7 @@ class ConnectionPool:
 
         def failed(failure: Failure) -> None:
             self._connecting.discard(dispatch)
+            dispatch.attempt = None
             if dispatch.over:
                 return  # it was us who cancelled
             if isinstance(failure.value, ConnectFailed):
@@ -126,8 +127,8 @@ class ConnectionPool:
         for connection in list(self._open):
             connection.drop()
         for dispatch in list(self._connecting):
-            dispatch.cancel_attempt()
             dispatch.fail(Failed(Fault.UNREACHABLE, "shutting down"))
+            dispatch.cancel_attempt()
 
     def connection_free(self, connection: UpstreamConnection, reusable: bool) -> None:
         """Called by a connection whose response has ended."""
@@ -170,7 +171,7 @@ class _PooledDispatch:
     __slots__ = ("_connection", "_paused", "_pool", "_receiver", "_turn", "attempt", "over")
 
     def __init__(self, pool: ConnectionPool, receiver: Receiver) -> None:
-        self.attempt: Deferred[None] | None = None
+        self.attempt: Deferred[Any] | None = None
         self.over = False  # aborted or failed to connect
         self._pool = pool
         self._receiver = receiver

@@ -89,7 +89,7 @@ class ResponseParser:
             if not data:
                 return b""
         if self.done:
-            self.surplus = True
+            self.surplus = not self.error
             return b""
         chunks = self._chunks
         if chunks is not None:

@@ -1,8 +1,8 @@
 """Where an event stream may be cut: the tracker behind the frame-aligned relay.
 
-An event ends with an empty line, and a line with LF, CRLF or CR, which a stream may mix. So events end exactly where LF LF, LF CR or CR CR
-stand side by side, plus the LF that may belong to a closing CR. That is searched from the right in each read; nothing is parsed, and no byte
-is looked at twice but for the very last one.
+An event ends with an empty line, and a line with LF, CRLF or CR, which a stream may mix. So events end exactly where LF LF, LF CR or
+CR CR stand side by side, plus the LF that may belong to a closing CR. That is searched from the right in each read; nothing is parsed, and
+of what came before only the last byte is looked at again.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ _END_OF_LINE = re.compile(rb"\r\n?|\n")
 class BoundaryTracker:
     """Lets whole events through and keeps the beginning of an unfinished one back.
 
-    What :meth:`feed` and :meth:`end` return is, joined, what was fed, byte for byte. The beginning of the stream is a boundary, and so is the
-    end of a comment line that follows a boundary: an upstream that says ``: ping`` with a single newline gets through at once.
+    What :meth:`feed` and :meth:`end` return is, joined, what was fed, byte for byte. The beginning of the stream is a boundary, and so is
+    the end of a comment line that follows a boundary: an upstream that says ``: ping`` with a single newline gets through at once.
 
     :param hold_bytes: the most that is kept back; an unfinished event that is longer goes out as it comes (:attr:`raw`).
     """
