@@ -90,11 +90,14 @@ class Forwarding:
 
 
 def request_id(headers: Headers) -> bytes:
-    """The client's X-Request-Id if it is harmless (``[A-Za-z0-9._:-]{1,128}``), else a new one of 16 hex digits."""
+    """The client's X-Request-Id if it is harmless (``[A-Za-z0-9._:-]{1,128}``), else a new one of 32 hex digits.
+
+    32, for they read as a UUID: llama-cpp-python answers 400 to any other id.
+    """
     given = get(headers, b"x-request-id")
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given
-    return secrets.token_hex(8).encode("ascii")
+    return secrets.token_hex(16).encode("ascii")
 
 
 def seen_own_via(headers: Headers, instance: str) -> bool:

@@ -28,7 +28,7 @@ from txsse.routes import BoundRoute, RouteTable
 from txsse.upstream.backend import Backend
 from txsse.upstream.state import State
 from txsse.wire.headers import Headers, get, tokens, without
-from txsse.wire.http1 import RequestHead, ResponseHead, decoded_path
+from txsse.wire.http1 import RequestHead, ResponseHead, decoded_path, split_target
 
 RETRY_AFTER: Final = 5
 """Seconds a client is asked to wait where nothing better is known."""
@@ -84,7 +84,7 @@ class Proxy:
             raise
         for name, backend in self.backends.items():
             if backends.get(name) is not backend:
-                backend.close()
+                backend.retire()
         self.configuration = configuration
         self.backends = backends
         self.table = RouteTable(routes)
@@ -127,7 +127,7 @@ class Proxy:
         return self._start(request, downstream, None if request.body else {})
 
     def refuse(self, error: ProxyError, head: RequestHead | None, path: bytes, peer: str, downstream: Downstream) -> None:
-        route = None if head is None else self.table.find(head, get(head.headers, b"host") or b"", decoded_path(path), any_model=True)
+        route = None if head is None else self.table.find(head, split_target(head)[0], decoded_path(path), any_model=True)
         ident = request_id(head.headers if head is not None else [])
         name = route.name if route is not None else ""
         size = self._answer(error, head, path, ident, route, downstream)

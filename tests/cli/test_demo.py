@@ -7,13 +7,28 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
 
 from txsse.cli.demo import Plan, demo
 from txsse.cli.errors import CommandError
 from txsse.cli.terminal import Terminal
 from txsse.config import Configuration
 from txsse.demo.bodies import DONE, chat_events, compact
-from txsse.testing import CLOSE, LAST_CHUNK, REQUEST, STREAM_HEAD, Script, ScriptedUpstream, answer, chunk, free_port, steps
+from txsse.demo.settings import TEXT
+from txsse.testing import (
+    CLOSE,
+    HANG,
+    LAST_CHUNK,
+    REQUEST,
+    STREAM_HEAD,
+    Script,
+    ScriptedUpstream,
+    answer,
+    chunk,
+    eventually,
+    free_port,
+    steps,
+)
 
 QUICK = Plan(wake=0.1, prefill=0.05, pace=0.001, interval=0.03)
 
@@ -100,3 +115,24 @@ async def test_what_was_started_is_stopped_when_the_proxy_does_not_start() -> No
 
     with pytest.raises(CommandError, match="in use"):
         await demo(reactor, Terminal(StringIO()), QUICK, fail)
+
+
+async def test_cancelled_it_stops_what_it_started_and_shows_no_more() -> None:
+    proxies, out = Proxies(steps(REQUEST, STREAM_HEAD + HELD, HANG)), StringIO()
+    showing = Deferred.fromCoroutine(demo(reactor, Terminal(out), QUICK, proxies.start))
+    await eventually(reactor, lambda: "separator" in out.getvalue())
+    showing.cancel()
+    with pytest.raises(CancelledError):
+        await showing
+    assert proxies.upstream.open_connections == []
+    assert out.getvalue().splitlines()[-1].endswith("separator: ---")
+
+
+async def test_before_the_real_proxy_it_shows_a_whole_cold_start() -> None:
+    out = StringIO()
+    assert await demo(reactor, Terminal(out), Plan(wake=1.2, prefill=0.3, pace=0.001, interval=0.1)) == 0
+    text = out.getvalue()
+    assert "message: The model is waking up." in text
+    assert "separator: ---" in text
+    assert f"{len(TEXT.split())} words" in text
+    assert text.index("waking up.") < text.index("separator") < text.index("Good morning.") < text.index("[DONE]")

@@ -104,6 +104,7 @@ async def _show(reactor: Any, terminal: Terminal, plan: Plan, backend_port: int,
     try:
         await treq.collect(response, viewer.received)
     except CancelledError:
+        viewer.leave()
         raise
     except Exception as error:
         raise CommandError(f"the stream broke: {reason_of(error)}") from None
@@ -161,6 +162,11 @@ class _Viewer:
         self._terminal = terminal
         self._seen = seen
         self._reader = StreamReader()
+        self._left = False
+
+    def leave(self) -> None:
+        """Show no more: the connection outlives the cancelling of its reading by a moment."""
+        self._left = True
 
     def head(self, response: Any) -> None:
         at = self._seen.heard(self._reactor.seconds())
@@ -168,6 +174,8 @@ class _Viewer:
         self._terminal.dim(printable(f"{response.code} {response.phrase.decode('latin-1')}, {content_type}"), at)
 
     def received(self, data: bytes) -> None:
+        if self._left:
+            return
         at = self._seen.heard(self._reactor.seconds())
         for item in self._reader.feed(data):
             if isinstance(item, Comment):

@@ -62,8 +62,7 @@ class ProxyResource(Resource):
             self._refuse(error, head, path, peer, downstream)
             return NOT_DONE_YET
         now = self.alarms.seconds()
-        body = request.content.read() if request.content is not None else b""
-        complete = Request(head, body, peer, bool(request.isSecure()), authority, path, now, now)
+        complete = Request(head, _content(request), peer, bool(request.isSecure()), authority, path, now, now)
         downstream.attend(self.handler.open(complete, downstream))
         return NOT_DONE_YET
 
@@ -104,6 +103,15 @@ def _content_size(request: WebRequest) -> int:
     size: int = request.content.seek(0, 2)
     request.content.seek(0)
     return size
+
+
+def _content(request: WebRequest) -> bytes:
+    """The body. It is taken out of the request, which would hold it a second time, or hold a file open, as long as it is answered."""
+    if request.content is None:
+        return b""
+    body: bytes = request.content.read()
+    request.content.close()
+    return body
 
 
 @implementer(IPushProducer)

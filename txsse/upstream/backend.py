@@ -72,6 +72,10 @@ class Backend:
         """Send a request; what becomes of it the receiver hears. The caller counts it in :attr:`in_flight`."""
         return self.pool.dispatch(head, body, method, receiver, fresh=fresh)
 
+    def retire(self) -> None:
+        """A new configuration does without it: what is in flight or held goes on, nothing is kept for later."""
+        self.pool.retire()
+
     def close(self) -> None:
-        """Close what is idle. What is in flight goes on and is not pooled afterwards."""
+        """Close every connection."""
         self.pool.close()

@@ -169,8 +169,10 @@ def _keep_alive(transport: Any) -> None:
     """TCP keepalive with times that fit a stream; the kernel's first probe comes after two hours. TCP_NODELAY is Twisted's default."""
     if not ITCPTransport.providedBy(transport):
         return
-    transport.setTcpKeepAlive(True)
     handle = cast(socket.socket, ISystemHandle(transport).getHandle())
+    if handle.family == socket.AF_UNIX:  # Twisted's UNIX client claims to be a TCP transport
+        return
+    transport.setTcpKeepAlive(True)
     for option, value in (("TCP_KEEPIDLE", KEEPALIVE_IDLE), ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL), ("TCP_KEEPCNT", KEEPALIVE_PROBES)):
         number = getattr(socket, option, None)  # not every platform has each of them
         if number is not None:

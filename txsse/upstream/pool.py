@@ -117,6 +117,14 @@ class ConnectionPool:
         while self._idle:
             self._hang_up(self._idle.popleft())
 
+    def retire(self) -> None:
+        """Keep nothing from now on: what is under way goes on and requests are still sent, each on a connection of its own.
+
+        For a target that a new configuration has dropped while clients still read from it, or wait for it.
+        """
+        self._max_idle = 0
+        self.close_idle()
+
     def close(self) -> None:
         """Close everything now; the receivers of what is under way are told. Later requests fail."""
         self._closed = True
