@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import attrs
 import treq
 from twisted.internet.defer import CancelledError
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from twisted.web.http_headers import Headers
@@ -204,5 +205,7 @@ def reason_of(error: BaseException) -> str:
     """What a connection died of, in a few words for a person."""
     if isinstance(error, ResponseFailed) and error.reasons:
         inside = reason_of(error.reasons[0].value)
-        return inside if isinstance(error, ResponseNeverReceived) else f"cut in the middle of the answer: {inside}"
+        return f"no answer ({inside})" if isinstance(error, ResponseNeverReceived) else f"cut in the middle of the answer ({inside})"
+    if isinstance(error, ConnectionDone):
+        return "the server closed the connection"  # its own text says "cleanly", which this was not
     return printable(str(error)).rstrip(".") or type(error).__name__
