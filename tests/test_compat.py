@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
-from OpenSSL import SSL, crypto
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, UNIXClientEndpoint, UNIXServerEndpoint, wrapClientTLS
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.ssl import CertificateOptions
 from twisted.internet.testing import StringTransport
 from twisted.protocols.policies import WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from tests.front.tls import Careless, server_context
 from txsse._compat import pending_bytes
 
 MUCH = 8 * 1024 * 1024
 
 
 class Server(Protocol):
+    transport: Any
+
     def __init__(self) -> None:
         self.made: Deferred[None] = Deferred()
         self.lost: Deferred[None] = Deferred()
@@ -34,7 +36,9 @@ class Server(Protocol):
 
 
 class Client(Protocol):
-    """Reads nothing until it is told to, then *expected* bytes."""
+    """Tells when it has read *expected* bytes."""
+
+    transport: Any
 
     def __init__(self, expected: int) -> None:
         self.left = expected
@@ -50,26 +54,6 @@ class Client(Protocol):
         self.lost.callback(None)
 
 
-def server_context() -> CertificateOptions:
-    key = crypto.PKey()
-    key.generate_key(crypto.TYPE_RSA, 2048)
-    certificate = crypto.X509()
-    certificate.get_subject().CN = "localhost"
-    certificate.set_issuer(certificate.get_subject())
-    certificate.gmtime_adj_notBefore(0)
-    certificate.gmtime_adj_notAfter(3600)
-    certificate.set_pubkey(key)
-    certificate.sign(key, "sha256")
-    return CertificateOptions(privateKey=key, certificate=certificate)
-
-
-class Careless:
-    """Makes TLS clients that verify nothing."""
-
-    def clientConnectionForTLS(self, protocol: object) -> SSL.Connection:
-        return SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
-
-
 @pytest.mark.parametrize("kind", ["tcp", "unix", "tls", "wrapped"])
 async def test_pending_bytes_are_those_the_socket_has_not_taken(kind: str, tmp_path: Path) -> None:
     server, client = Server(), Client(MUCH + 5)
@@ -83,9 +67,7 @@ async def test_pending_bytes_are_those_the_socket_has_not_taken(kind: str, tmp_p
     port = await listening.listen(serving)
     connecting = UNIXClientEndpoint(reactor, path) if kind == "unix" else TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
     await (wrapClientTLS(Careless(), connecting) if kind == "tls" else connecting).connect(Factory.forProtocol(lambda: client))
-    client.transport.pauseProducing()
     await server.made
-    client.transport.resumeProducing()
 
     assert pending_bytes(server.transport) == 0
     client.transport.pauseProducing()

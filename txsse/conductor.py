@@ -28,6 +28,7 @@ from txsse.exchange.relay import Phase, Relay
 from txsse.exchange.voice import HoldStatus, Voice
 from txsse.interfaces import Dispatch, Downstream, Failed, Fault, Request
 from txsse.routes import BoundRoute
+from txsse.upstream.gate import Hopeless
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import ResponseHead
 
@@ -287,10 +288,15 @@ class Conductor:
         self._drive(ev.UpstreamReady(cold=self.route.backend.gate.cold))
 
     def _wait_failed(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):
-            self._left_gate()
+        if failure.check(CancelledError):
+            return  # it was us
+        self._left_gate()
+        if failure.check(Hopeless):
+            error = ProxyError("upstream_invalid", f"The upstream cannot be used: {failure.getErrorMessage()}.")
+        else:
             self._log.failure("waiting for {upstream} failed", failure, upstream=self.route.backend.name)
-            self._drive(ev.UpstreamFailed(ProxyError("wake_failed", "The upstream could not be made ready. Try again later.")))
+            error = ProxyError("wake_failed", "The upstream could not be made ready. Try again later.")
+        self._drive(ev.UpstreamFailed(error))
 
     def _stop_waiting(self, action: act.StopWaiting) -> None:
         if self._wait is not None:

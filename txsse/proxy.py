@@ -42,6 +42,9 @@ PEEK_AT_ONCE: Final = 256 * 1024
 Members = dict[str, bytes]
 """The top-level members of a JSON body that matter to us, as raw JSON texts; ``None`` in its place: the body is no JSON object."""
 
+_NOT_SPOKEN: Final = (b"/api/chat", b"/api/generate")
+"""Ollama's streams are lines of JSON: a head and comments of ours would break them, so until they are spoken they are held silently."""
+
 _WANTED: Final = frozenset(("stream", "model", "tools", "functions", "response_format", "n", "logprobs"))
 
 
@@ -427,6 +430,8 @@ def _is_streaming(route: BoundRoute, request: Request, members: Members) -> bool
     """By the body, or by GET and Accept; never by Accept on a POST, for SDKs send application/json there with ``"stream": true``."""
     if route.config.streaming != "auto":
         return route.config.streaming == "always"
+    if request.path.partition(b"?")[0].endswith(_NOT_SPOKEN):
+        return False
     if request.head.method == b"GET":
         return any(token.partition(b";")[0].strip() == b"text/event-stream" for token in tokens(request.head.headers, b"accept"))
     return is_true(members.get("stream"))

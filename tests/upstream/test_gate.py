@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from tests.conftest import ExpectedErrors
 from txsse.config import model
 from txsse.testing import pump
-from txsse.upstream.gate import RELEASED_PER_TURN, Gate, Verdict
+from txsse.upstream.gate import RELEASED_PER_TURN, Gate, Hopeless, Verdict
 from txsse.upstream.state import State
 
 READY = Verdict(True)
@@ -538,3 +538,23 @@ def test_a_mistake_in_the_probe_is_logged_and_does_not_end_the_waiting(expected_
     assert len(expected_errors.flush(Oops)) == 1
     clock.advance(INTERVAL)
     assert waiter.called
+
+
+def test_who_waits_for_a_hopeless_upstream_is_told_and_the_next_one_has_it_asked_again() -> None:
+    rig = Rig()
+    told: list[BaseException] = []
+    for _ in range(2):
+        rig.gate.wait().addErrback(_noted, told)
+    rig.turn()
+    rig.probe.answer(Verdict(False, detail="certificate has expired", hopeless=True))
+    assert [type(each) for each in told] == [Hopeless, Hopeless]
+    assert str(told[0]) == "certificate has expired"
+    assert rig.gate.state is State.DOWN
+    assert not rig.gate.waiting
+    rig.clock.pump([INTERVAL] * 3)
+    assert len(rig.probe.started) == 1  # nobody waits, nobody asks
+
+    rig.wait()
+    rig.turn()
+    rig.probe.answer(READY)
+    assert rig.gate.ready

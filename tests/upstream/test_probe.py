@@ -190,3 +190,17 @@ async def test_a_body_that_does_not_end_is_given_up_after_the_timeout() -> None:
     await (await upstream.connection()).gone()
     waiter.cancel()
     await upstream.stop()
+
+
+async def test_a_peer_that_cannot_be_verified_is_hopeless_and_not_just_down() -> None:
+    async def plain(connection: UpstreamConnection) -> None:
+        connection.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        await connection.gone()
+
+    upstream = ScriptedUpstream(reactor, plain)
+    await upstream.open()
+    target = Target.parse(upstream.url.replace("http://", "https://"))
+    verdict = await Probe(reactor, target, model.Probe())()
+    assert verdict.hopeless
+    assert verdict.detail.startswith("TLS: ")
+    await upstream.stop()

@@ -19,6 +19,7 @@ from twisted.internet.error import (
     ConnectionRefusedError,
     DNSLookupError,
     NoRouteError,
+    TCPTimedOutError,
     TimeoutError,
 )
 from twisted.internet.interfaces import IHandshakeListener, IStreamClientEndpoint, ISystemHandle, ITCPTransport
@@ -189,7 +190,7 @@ def _explain(failure: Failure, timeout: float) -> Failure:
             return Failure(CancelledError())
         case ConnectionRefusedError():
             detail = "connection refused"
-        case TimeoutError():
+        case TimeoutError() | TCPTimedOutError():
             detail = f"connect timeout after {timeout:g} s"
         case NoRouteError():
             detail = "no route to host"

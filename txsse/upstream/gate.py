@@ -32,18 +32,24 @@ class Verdict:
     """What one probe found out.
 
     :param loading: it answers, but says that it is not ready yet.
+    :param hopeless: waiting does not mend it: it is there, and its certificate is not to be trusted.
     :param detail: why it is not ready: a name and a class only, fit for a client ("connection refused", "HTTP 503").
     """
 
     ready: bool
     loading: bool = False
     detail: str = ""
+    hopeless: bool = False
 
     @property
     def event(self) -> Event:
         if self.ready:
             return Event.PROBE_PASSED
         return Event.PROBE_LOADING if self.loading else Event.PROBE_FAILED
+
+
+class Hopeless(Exception):
+    """The upstream will not become ready by waiting; the text says why, fit for a client."""
 
 
 Ask: TypeAlias = Callable[[], Deferred[Verdict]]
@@ -96,7 +102,10 @@ class Gate:
         return len(self._waiting)
 
     def wait(self) -> Deferred[None]:
-        """Fires when the upstream is ready, at once if it is. Cancelling it stops waiting; the last one to leave stops the probe."""
+        """Fires when the upstream is ready, at once if it is. Cancelling it stops waiting; the last one to leave stops the probe.
+
+        :raises Hopeless: through the Deferred; waiting will not help.
+        """
         waiter: Deferred[None] = Deferred(self._leave)
         if self.ready:
             waiter.callback(None)
@@ -176,12 +185,20 @@ class Gate:
         self._probing = None
         if not verdict.ready:
             self._not_ready(verdict.event, verdict.detail)
+            if verdict.hopeless:
+                self._turn_away(verdict.detail)
             self._go_on()
             self._slow_down()
         elif self._config.ready_after:
             self._next = self._clock.callLater(self._config.ready_after, self._open)
         else:
             self._open()
+
+    def _turn_away(self, detail: str) -> None:
+        """Tell everybody who waits; whoever comes later has the upstream asked anew, an interval after this time at the earliest."""
+        waiting, self._waiting = self._waiting, {}
+        for waiter in waiting:
+            waiter.errback(Hopeless(detail))
 
     def _slow_down(self) -> None:
         """A far upstream is asked more and more rarely; the probe already due keeps its time."""

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 
 from txsse.config import model
+from txsse.interfaces import Fault
 from txsse.upstream.endpoints import ConnectFailed, Target, connect
 from txsse.upstream.gate import Verdict
 from txsse.upstream.presets import Answer, Judgement, Step, is_loading_answer, preset_of
@@ -37,7 +38,8 @@ class Probe:
         try:
             return await (self._ask() if self._steps else self._touch())
         except ConnectFailed as failure:
-            return Verdict(False, detail=failure.failed.detail)
+            # Refused and unreachable may pass; a certificate that is not to be trusted is somebody's mistake.
+            return Verdict(False, detail=failure.failed.detail, hopeless=failure.failed.fault is Fault.INVALID)
 
     async def _touch(self) -> Verdict:
         """Connect and close."""

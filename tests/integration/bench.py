@@ -1,0 +1,118 @@
+"""One test's view of the world: the real proxy, a scripted backend behind it, raw clients in front."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from statistics import median
+
+from tests.integration.process import Proxy
+from txsse.testing import RecordingClient, Response, Script, ScriptedUpstream, eventually
+from txsse.testing.waiting import Reactor
+
+CHAT = "/v1/chat/completions"
+ASK = b'{"model":"m","stream":true,"messages":[{"role":"user","content":"Hi"}]}'
+PLAIN = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'
+DONE = b"data: [DONE]\n\n"
+SSE = "Accept: text/event-stream"
+
+
+def ch(text: str) -> bytes:
+    """A chat completion chunk."""
+    return (
+        b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1234567890,"model":"m",'
+        b'"choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":null}]}\n\n' % text.encode()
+    )
+
+
+class Bench:
+    """Made by the fixture ``bench``; closes what it opened."""
+
+    def __init__(self, reactor: Reactor, proxy: Proxy) -> None:
+        self.reactor = reactor
+        self.proxy = proxy
+        self.upstream = ScriptedUpstream(reactor, port=proxy.ports["main"])  # closed until play() or upstream.open()
+        self.clients: list[RecordingClient] = []
+
+    async def play(self, script: Script) -> None:
+        """Open the backend's port; *script* is what each connection does."""
+        self.upstream.script = script
+        await self.upstream.open()
+
+    async def client(self, port: int = 0, *, keep: bool = True, receive_buffer: int = 0) -> RecordingClient:
+        client = await RecordingClient.connect(self.reactor, port or self.proxy.port, keep=keep, receive_buffer=receive_buffer)
+        self.clients.append(client)
+        return client
+
+    async def send(self, data: bytes, port: int = 0) -> RecordingClient:
+        """A new client that sends *data* as it is."""
+        client = await self.client(port)
+        client.send(data)
+        return client
+
+    async def post(self, body: bytes = ASK, target: str = CHAT, headers: Iterable[str] = (), case: str = "") -> RecordingClient:
+        """A new client that posts *body* as JSON; *case* names the route."""
+        client = await self.client()
+        client.post(target, body, ["Content-Type: application/json", *headers, *_case(case)])
+        return client
+
+    async def get(self, target: str = "/events", headers: Iterable[str] = (SSE,), case: str = "") -> RecordingClient:
+        client = await self.client()
+        client.request("GET", target, headers=[*headers, *_case(case)])
+        return client
+
+    async def admin(self, target: str, headers: Iterable[str] = (), method: str = "GET") -> Response:
+        client = await self.client(self.proxy.ports["admin"])
+        client.request(method, target, headers=[*headers, "Connection: close"])
+        return await client.complete()
+
+    async def metric(self, line: str) -> float:
+        """The value of one line of the metrics, 0 if it is not there."""
+        text = bytes((await self.admin("/metrics")).body).decode()
+        return sum(float(each.rsplit(" ", 1)[1]) for each in text.splitlines() if each.startswith(line))
+
+    async def logged(self, word: str, timeout: float = 5.0) -> str:
+        """Wait for a line with *word* in the proxy's output and return it."""
+
+        def find() -> list[str]:
+            return [line for line in self.proxy.log.splitlines() if word in line]
+
+        await eventually(self.reactor, find, timeout, f"a log line with {word}")
+        return find()[-1]
+
+    async def close(self) -> None:
+        for client in self.clients:
+            client.resume()
+            client.reset()
+        for client in self.clients:
+            await client.gone()
+        await self.upstream.stop()
+
+
+def _case(name: str) -> list[str]:
+    return [f"X-Case: {name}"] if name else []
+
+
+def error_of(body: bytes | bytearray) -> dict[str, object]:
+    """The error object of a JSON body."""
+    error = json.loads(bytes(body))["error"]
+    assert isinstance(error, dict)
+    return error
+
+
+def last_error(client: RecordingClient) -> dict[str, object]:
+    """The error object of the last event, after which nothing may have come."""
+    assert client.body.endswith(b"}\n\n"), client.body[-500:]
+    return error_of(client.events[-1].data.encode())
+
+
+async def is_cut(client: RecordingClient) -> None:
+    """The connection ends, but the response does not: no last chunk, so no client can take it for a success."""
+    await client.gone()
+    assert not client.response.complete, client.received[-500:]
+    assert not client.received.endswith(b"0\r\n\r\n")
+
+
+async def median_of(times: int, measure: Callable[[], Awaitable[float]]) -> float:
+    """A bar is measured several times: one run on a busy machine says nothing."""
+    return median([await measure() for _ in range(times)])

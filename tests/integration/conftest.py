@@ -1,0 +1,63 @@
+"""Processes shared by the tests that want the same configuration, their output shown when a test fails, and watched for tracebacks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Generator
+from typing import Any
+
+import pytest
+import pytest_twisted  # type: ignore[import-untyped]  # ships no types
+from twisted.internet import reactor
+
+from tests.integration.bench import Bench
+from tests.integration.process import Proxy
+
+Start = Callable[[str], Proxy]
+
+
+@pytest.fixture(scope="session")
+def running_proxies(tmp_path_factory: pytest.TempPathFactory) -> Generator[Start]:
+    """Starts a proxy for a configuration, or gives the one that is running with it already."""
+    proxies: dict[str, Proxy] = {}
+
+    def start(configuration: str) -> Proxy:
+        if configuration not in proxies:
+            proxies[configuration] = Proxy(configuration, tmp_path_factory.mktemp("proxy"))
+        return proxies[configuration]
+
+    yield start
+    ends = [(proxy.stop(), proxy) for proxy in proxies.values()]
+    for status, proxy in ends:
+        assert status == 0, proxy.log
+        assert proxy.complaints == [], proxy.log
+
+
+@pytest.fixture(scope="module")
+def shared_proxy(request: pytest.FixtureRequest, running_proxies: Start) -> Proxy:
+    """The proxy of the module's ``CONFIG``."""
+    return running_proxies(request.module.CONFIG)
+
+
+@pytest.fixture
+def proxy(request: pytest.FixtureRequest, shared_proxy: Proxy) -> Generator[Proxy]:
+    request.node.proxies = [shared_proxy]
+    seen = len(shared_proxy.complaints)
+    yield shared_proxy
+    assert shared_proxy.returncode is None, shared_proxy.log
+    assert shared_proxy.complaints[seen:] == []
+
+
+@pytest_twisted.async_yield_fixture()  # type: ignore[untyped-decorator]
+async def bench(proxy: Proxy) -> AsyncIterator[Bench]:
+    made = Bench(reactor, proxy)
+    yield made
+    await made.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    report = yield
+    if report.failed:
+        for proxy in getattr(item, "proxies", []):
+            report.sections.append(("output of the proxy", proxy.log[-6000:]))
+    return report

@@ -1,0 +1,136 @@
+"""The proxy as its users run it: a process of its own, a TOML file, loopback ports. Whoever starts one here stops it, by its own pid."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from string import Template
+
+from txsse.testing import free_port
+
+STARTUP = 20.0
+SHUTDOWN = 10.0
+COMPLAINTS = ("Traceback", "Unhandled", "an exchange broke")
+
+TIMES = """
+[route.hold]
+timeout = "300ms"
+commit_after = "50ms"
+[route.keepalive]
+commit_after = "50ms"
+interval = "100ms"
+heartbeat = 0
+"""
+"""The policy of most tests: an exchange that takes minutes in life is over in half a second."""
+
+
+class Ports(dict[str, int]):
+    """Free ports by name, taken when first asked for: ``$name`` in a configuration."""
+
+    def __missing__(self, name: str) -> int:
+        self[name] = free_port()
+        return self[name]
+
+
+def server(more: str = "") -> str:
+    """The ``[server]`` table that every configuration begins with."""
+    return f'[server]\nlisten = ["tcp:$listen:interface=127.0.0.1"]\nadmin = "tcp:$admin:interface=127.0.0.1"\n{more}\n'
+
+
+def upstream(name: str = "main", more: str = 'probe = { preset = "tcp", interval = "50ms" }', port: str = "main") -> str:
+    """An ``[[upstream]]`` table; *port* is the name of its port."""
+    return f'[[upstream]]\nname = "{name}"\nurl = "http://127.0.0.1:${port}"\n{more}\n'
+
+
+def route(name: str = "", to: str = "main", more: str = TIMES) -> str:
+    """A ``[[route]]`` table; a named one takes the requests with that name in the field ``X-Case``."""
+    match = f'match = {{ header = {{ X-Case = "{name}" }} }}\nname = "{name}"\n' if name else ""
+    return f'[[route]]\nupstream = "{to}"\n{match}{more}\n'
+
+
+class Process:
+    """A child process whose output is kept in a file."""
+
+    def __init__(self, command: list[str], folder: Path, name: str) -> None:
+        self.path = folder / f"{name}.log"
+        with self.path.open("wb") as output:
+            self._child = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._child.poll()
+
+    @property
+    def log(self) -> str:
+        """Everything it has printed so far."""
+        return self.path.read_text("utf-8", "replace")
+
+    def wait_until_open(self, port: int) -> None:
+        deadline = time.monotonic() + STARTUP
+        while not _is_open(port):
+            assert self.returncode is None, f"ended with {self.returncode}:\n{self.log}"
+            assert time.monotonic() < deadline, f"does not listen on {port}:\n{self.log}"
+            time.sleep(0.01)
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.returncode is None:
+            self._child.send_signal(number)
+
+    def stop(self) -> int:
+        """SIGTERM, twice if the first one only drains, then SIGKILL; returns the exit status."""
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+            self.signal(number)
+            try:
+                return self._child.wait(SHUTDOWN / 5)
+            except subprocess.TimeoutExpired:
+                continue
+        return self._child.wait(SHUTDOWN)
+
+    def memory(self) -> int:
+        """Resident bytes now."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+
+class Proxy(Process):
+    """``twistd -n sse-proxy --config FILE``, listening when the constructor returns."""
+
+    def __init__(self, configuration: str, folder: Path, name: str = "proxy") -> None:
+        self.ports = Ports()
+        self.file = folder / f"{name}.toml"
+        self.configure(configuration)
+        super().__init__(twistd("--config", str(self.file)), folder, name)
+        self.wait_until_open(self.port)
+
+    def configure(self, configuration: str) -> None:
+        """Write the file; a running proxy reads it again on SIGHUP."""
+        self.file.write_text(Template(configuration).substitute(self.ports))
+
+    @property
+    def port(self) -> int:
+        return self.ports["listen"]
+
+    @property
+    def complaints(self) -> list[str]:
+        return [line for line in self.log.splitlines() if any(word in line for word in COMPLAINTS)]
+
+
+def twistd(*options: str) -> list[str]:
+    return [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile=", "sse-proxy", *options]
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
