@@ -5,18 +5,29 @@ Twisted's trial gives its own test cases these guarantees; plain functions run b
 
 from __future__ import annotations
 
+import functools
 import gc
-from collections.abc import Callable, Generator
-from typing import Any
+import inspect
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, cast
 
+import hypothesis
 import pytest
 import pytest_twisted  # type: ignore[import-untyped]  # has no types
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
+
+# A busy machine is no reason to fail; how long a whole run takes is watched elsewhere.
+hypothesis.settings.register_profile("txsse", deadline=None)
+hypothesis.settings.load_profile("txsse")
+
+LONGEST_TEST = 60.0
+"""Seconds: a test that waits for what never comes fails instead of holding up the whole run."""
 
 SETTLE_TURNS = 30
 SETTLE_STEP = 0.0005  # seconds that each turn lasts longer than the one before: 0.2 s in all, hardly one where two turns do
@@ -47,6 +58,23 @@ def _as_failure(event: LogEvent) -> Failure | None:
     if event.get("isError") or event.get("log_level") is LogLevel.critical:
         return Failure(LoggedError(eventAsText(event, includeTimestamp=False)))
     return None
+
+
+def _bounded(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Deferred[None]]:
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> Deferred[None]:
+        from twisted.internet import reactor
+
+        running: Deferred[None] = Deferred.fromCoroutine(test(*args, **kwargs))
+        return running.addTimeout(LONGEST_TEST, cast(IReactorTime, reactor))
+
+    return run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.obj = _bounded(item.obj)
 
 
 def _calls(reactor: Any) -> list[Any]:

@@ -15,7 +15,7 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols.policies import WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from tests.front.tls import Careless, server_context
+from tests.front.tls import Careless, Unknown
 from txsse._compat import pending_bytes
 
 MUCH = 8 * 1024 * 1024
@@ -59,7 +59,7 @@ async def test_pending_bytes_are_those_the_socket_has_not_taken(kind: str, tmp_p
     server, client = Server(), Client(MUCH + 5)
     factory: Factory[Server] = Factory.forProtocol(lambda: server)
     if kind == "tls":
-        serving: object = TLSMemoryBIOFactory(server_context(), False, factory)
+        serving: object = TLSMemoryBIOFactory(Unknown(), False, factory)
     else:
         serving = WrappingFactory(factory) if kind == "wrapped" else factory
     path = os.fspath(tmp_path / "s")

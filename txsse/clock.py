@@ -70,9 +70,9 @@ class _Tick:
 
     def forget_one(self) -> None:
         """An alarm of ours was cancelled. Most deadlines are (600 s ones within milliseconds), so the dead are swept out
-        whenever they are the majority: memory follows the living alarms, at O(1) amortised."""
+        whenever they are the majority: memory follows the living alarms, at O(1) amortised. With all of them dead the ticking ends."""
         self._dead += 1
-        if self._dead > 64 and self._dead * 2 > len(self._heap):
+        if self._dead * 2 > len(self._heap) and (self._dead > 64 or self._dead >= len(self._heap)):
             # In place: _ring may be walking this very list.
             self._heap[:] = [entry for entry in self._heap if entry[2].active]
             heapq.heapify(self._heap)

@@ -23,8 +23,9 @@ from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import events as ev
 from txsse.exchange.events import Timer
-from txsse.exchange.machine import Machine, State
+from txsse.exchange.machine import Machine
 from txsse.exchange.relay import Phase, Relay
+from txsse.exchange.table import State
 from txsse.exchange.voice import HoldStatus, Voice
 from txsse.interfaces import Dispatch, Downstream, Failed, Fault, Request
 from txsse.routes import BoundRoute
@@ -41,7 +42,7 @@ _PHASES: Final[dict[Phase, ev.Event]] = {
     Phase.FIRST_EVENT: ev.FirstEvent(),
     Phase.TERMINAL: ev.TerminalEvent(),
 }
-_NO_BODY: Final = frozenset((204, 205, 304))
+_NO_BODY: Final = frozenset((204, 304))  # not 205, which is framed like any other (RFC 9112 section 6.3)
 
 
 @attrs.define(eq=False)
@@ -182,7 +183,8 @@ class Conductor:
 
     def client_resumed(self) -> None:
         self._paused = False
-        self._read = self._alarms.seconds()  # upstream was silent because we did not listen
+        # Upstream was silent because we did not listen; and the last byte has been written to the client only now.
+        self._read = self._wrote = self._alarms.seconds()
         self._drive(ev.ClientResumed())
 
     def client_gone(self) -> None:
@@ -414,9 +416,15 @@ class Conductor:
     def _rang(self, timer: Timer, delay: float) -> None:
         """KEEPALIVE and IDLE count from the last byte: instead of moving an alarm at each byte, it looks when it rings."""
         if timer is Timer.KEEPALIVE:
-            left = self._wrote + delay - self._alarms.seconds()
-            if left <= 0 and self.downstream.pending():
-                left = delay / 10  # the client is not reading: a keepalive would only queue up
+            now = self._alarms.seconds()
+            if self.downstream.pending():
+                # The client is not reading: a keepalive would only queue up. The interval begins when the last byte leaves.
+                left = delay / 10
+                self._wrote = now + left
+            else:
+                left = self._wrote + delay - now
+        elif timer is Timer.HEARTBEAT and self.downstream.pending():
+            left = delay / 10
         elif timer is Timer.IDLE:
             left = delay if self._paused else self._read + delay - self._alarms.seconds()
         else:

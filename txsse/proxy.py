@@ -6,8 +6,9 @@ import time
 from collections.abc import Generator
 from typing import Any, Final
 
-from twisted.internet.task import Cooperator
+from twisted.internet.task import Cooperator, SchedulerStopped
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from txsse.auth import Keys
 from txsse.clock import Alarms
@@ -18,7 +19,6 @@ from txsse.cors import cors_headers, is_preflight, preflight_headers
 from txsse.dialects import Dialect, detect
 from txsse.errors import CODES, ProxyError
 from txsse.exchange import actions as act
-from txsse.exchange.machine import outcome_of
 from txsse.forwarded import TrustedProxies, request_id, response_headers, seen_own_via, upstream_head
 from txsse.front.peek import is_true, scan, string_value
 from txsse.interfaces import Downstream, Exchange, Request
@@ -377,6 +377,8 @@ NOBODY: Final = _Nobody()
 class _Admission:
     """Stands for an exchange while its large body is looked through, a slice a reactor turn."""
 
+    _log = Logger()
+
     def __init__(self, proxy: Proxy, request: Request, downstream: Downstream) -> None:
         self.request = request
         self.downstream = downstream
@@ -385,7 +387,15 @@ class _Admission:
         self._over = False
 
     def go(self, cooperator: Cooperator, look: Generator[None, None, Members | None]) -> None:
-        cooperator.coiterate(self._steps(look))
+        cooperator.coiterate(self._steps(look)).addErrback(self._broken_off)
+
+    def _broken_off(self, failure: Failure) -> None:
+        """The proxy was closed meanwhile, or a bug of ours: then nothing may hang because of it."""
+        if not failure.check(SchedulerStopped):
+            self._log.failure("an admission broke", failure)
+            self._over = True
+            self._proxy.abandoned(self)
+            self.downstream.abort()
 
     def _steps(self, look: Generator[None, None, Members | None]) -> Generator[None, None, None]:
         while not self._over:
@@ -439,6 +449,3 @@ def _is_streaming(route: BoundRoute, request: Request, members: Members) -> bool
 
 def _no_route() -> ProxyError:
     return ProxyError("no_route", "No route of this proxy takes this host, path and method.")
-
-
-__all__ = ["NOBODY", "Proxy", "outcome_of"]

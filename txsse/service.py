@@ -18,7 +18,8 @@ from twisted.python.failure import Failure
 
 from txsse import __version__
 from txsse.admin.view import Demand, Status, UpstreamStatus
-from txsse.config.model import Configuration
+from txsse.config.model import Configuration, Server
+from txsse.front.limits import Budget
 from txsse.front.site import ProxySite
 from txsse.logs import AccessLog, Write, destination
 from txsse.metrics import Metrics
@@ -65,8 +66,15 @@ class ProxyService(Service):
         self.proxy = Proxy(configuration, reactor, secrets.token_hex(4), lines)
         self.ports: list[IListeningPort] = []
         self.admin_port: IListeningPort | None = None
-        self._site = ProxySite(self.proxy, self._limits(configuration), reactor, self.proxy.alarms)
+        # What fronts stand on (txsse.front.limits.Backing): ours, and any ProxyResource of an embedder's.
+        self.handler = self.proxy
+        self.limits = _within_descriptors(server)
+        self.budget = Budget(server.max_buffered)
+        self.clock = reactor
+        self.alarms = self.proxy.alarms
+        self._site = ProxySite(self)
         self._began = reactor.seconds()
+        self._listening = False
         self._cut = False
         self._draining: Deferred[None] | None = None
 
@@ -86,7 +94,7 @@ class ProxyService(Service):
         self._log.info(
             "txsse {version}: {count} connections at most, {upstreams}",
             version=__version__,
-            count=self._site.limits.max_connections,
+            count=self.limits.max_connections,
             upstreams=", ".join(
                 f"upstream {backend.name} at {backend.config.url} (preset {backend.config.probe.preset})"
                 for backend in self.proxy.backends.values()
@@ -94,11 +102,13 @@ class ProxyService(Service):
         )
 
     def _listen(self) -> None:
-        if self.ports:
+        if self._listening:
             return
+        self._listening = True
         server = self.proxy.configuration.server
         try:
-            self.ports = [self._open(text, self._site) for text in server.listen]
+            for text in server.listen:
+                self.ports.append(self._open(text, self._site))
             if server.admin != "none":
                 from txsse.admin.site import make_site
 
@@ -123,20 +133,6 @@ class ProxyService(Service):
             raise ListenError(f"cannot listen on {text}: {failed[0].getErrorMessage()}")
         return opened[0]
 
-    def _limits(self, configuration: Configuration) -> Any:
-        """The configured limits, with no more connections than descriptors allow: each has one here and one upstream."""
-        server = configuration.server
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft != hard:
-            try:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-                soft = hard
-            except (OSError, ValueError):  # macOS has a hard limit that it does not let anybody reach
-                pass
-        if soft == resource.RLIM_INFINITY:
-            return server
-        return attrs.evolve(server, max_connections=max(1, min(server.max_connections, (soft - SPARE_DESCRIPTORS) // 2)))
-
     # -- while running
 
     def reload(self) -> bool:
@@ -151,7 +147,8 @@ class ProxyService(Service):
         except Exception as error:
             self._log.error("reload refused, the old configuration stays: {error}", error=error)
             return False
-        self._site.adopt(self._limits(new))
+        self.limits = _within_descriptors(new.server)
+        self.budget.limit = new.server.max_buffered
         for key in ("listen", "admin", "admin_token", "admin_hosts", "log_format", "access_log", "workers"):
             if getattr(old.server, key) != getattr(new.server, key):
                 self._log.warn("server.{key} changes only with a restart", key=key)
@@ -254,3 +251,17 @@ class ProxyService(Service):
             return succeed(None)
         super().stopService()
         return self.drain()
+
+
+def _within_descriptors(server: Server) -> Server:
+    """The configured limits, with no more connections than descriptors allow: each has one here and one upstream."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+        except (OSError, ValueError):  # macOS has a hard limit that it does not let anybody reach
+            pass
+    if soft == resource.RLIM_INFINITY:
+        return server
+    return attrs.evolve(server, max_connections=max(1, min(server.max_connections, (soft - SPARE_DESCRIPTORS) // 2)))

@@ -41,9 +41,12 @@ class Signals:
             self._service.cut()
         else:
             self._ending = True
-            if number == signal.SIGINT and self._service.open_streams:
-                self._log.info("{count} streams are open; draining (interrupt again to cut)", count=self._service.open_streams)
+            streams = self._service.open_streams
+            if number == signal.SIGINT and streams:
+                self._log.info("{count} streams are open; draining (interrupt again to cut)", count=streams)
             self._end()
+            if number == signal.SIGINT and not streams:
+                self._service.cut()  # at once: somebody sits at the terminal and waits
 
     def _end(self) -> None:
         self._service.drain().addBoth(lambda _: self._reactor.stop())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import attrs
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
@@ -16,9 +17,10 @@ from twisted.web.server import Site
 from txsse.clock import Alarms
 from txsse.errors import ProxyError
 from txsse.front.channel import ProxyChannel
+from txsse.front.limits import Budget, Limits
 from txsse.front.resource import ProxyResource
 from txsse.front.site import ProxySite
-from txsse.interfaces import Downstream, Request
+from txsse.interfaces import Downstream, Handler, Request
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import RequestHead
 
@@ -175,6 +177,17 @@ class SlowTransport(FileDescriptor):
         return None
 
 
+class Backing:
+    """What a front stands on, made of parts."""
+
+    def __init__(self, handler: Handler, limits: Limits, clock: IReactorTime, alarms: Alarms) -> None:
+        self.handler = handler
+        self.limits = limits
+        self.clock = clock
+        self.alarms = alarms
+        self.budget = Budget(limits.max_buffered)
+
+
 class Bench:
     """A site of ours with everything it needs, and clients of it."""
 
@@ -182,7 +195,8 @@ class Bench:
         self.handler = ScriptedHandler() if handler is None else handler
         self.clock = Clock()
         self.alarms = Alarms(self.clock)
-        self.site = ProxySite(self.handler, bounds or Bounds(), self.clock, self.alarms, wall=lambda: NOON + self.clock.seconds())
+        self.backing = Backing(self.handler, bounds or Bounds(), self.clock, self.alarms)
+        self.site = ProxySite(self.backing, wall=lambda: NOON + self.clock.seconds())
 
     def connect(self, transport: SocketlikeTransport | None = None) -> SocketlikeTransport:
         transport = SocketlikeTransport() if transport is None else transport
@@ -213,7 +227,7 @@ class WebBench:
         self.handler = ScriptedHandler() if handler is None else handler
         self.clock = MemoryReactorClock()
         self.alarms = Alarms(self.clock)
-        self.resource = ProxyResource(self.handler, bounds or Bounds(), self.alarms)
+        self.resource = ProxyResource(Backing(self.handler, bounds or Bounds(), self.clock, self.alarms))
         self.site = self.make_site(self.resource)
 
     def make_site(self, resource: IResource) -> Site:

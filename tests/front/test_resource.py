@@ -102,4 +102,4 @@ def test_a_body_in_a_temporary_file_is_read_whole() -> None:
     bench = WebBench(ScriptedHandler(), Bounds(max_body=200_000, max_buffered=200_000))
     bench.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 200000\r\n\r\n" + body)
     assert bench.handler.last.request.body == body
-    assert bench.resource.budget.used == 200_000
+    assert bench.resource.backing.budget.used == 200_000

@@ -9,17 +9,19 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncGenerator, Callable
+from typing import Any, cast
 
 import pytest
 import pytest_twisted  # type: ignore[import-untyped]  # has no types
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ServerEndpoint
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from tests.front.fakes import PLAIN, Bounds, ScriptedHandler, answer
-from tests.front.tls import server_context
+from tests.front.fakes import PLAIN, Backing, Bounds, ScriptedHandler, answer
+from tests.front.tls import Unknown
 from txsse.clock import Alarms
 from txsse.front.site import ProxySite
 
@@ -34,22 +36,26 @@ class Listening:
     def __init__(self, *, tls: bool = False, bounds: Bounds | None = None) -> None:
         self.handler = ScriptedHandler()
         self.alarms = Alarms(reactor)
-        self.site = ProxySite(self.handler, bounds or Bounds(max_connections=2000), reactor, self.alarms)
-        self._factory = TLSMemoryBIOFactory(server_context(), False, self.site) if tls else self.site
+        self.site = ProxySite(Backing(self.handler, bounds or Bounds(max_connections=2000), cast(IReactorTime, reactor), self.alarms))
+        self._factory = TLSMemoryBIOFactory(Unknown(), False, self.site) if tls else self.site
         self.tls = tls
-        self.port: IListeningPort
+        self._port: Any
 
     async def open(self) -> None:
-        self.port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(self._factory)
+        self._port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(self._factory)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self._port.getHost().port
 
     def connect(self) -> socket.socket:
         client = socket.socket()
         client.setblocking(False)
-        assert client.connect_ex(("127.0.0.1", self.port.getHost().port)) == errno.EINPROGRESS
+        assert client.connect_ex(self.address) == errno.EINPROGRESS
         return client
 
     async def close(self) -> None:
-        await self.port.stopListening()
+        await self._port.stopListening()
         self.site.abort_all()
         await until(lambda: not self.site.connections)
         self.alarms.stop()
@@ -64,7 +70,7 @@ async def until(met: Callable[[], object], within: float = 5.0) -> float:
     return reactor.seconds() - began
 
 
-@pytest_twisted.async_yield_fixture()
+@pytest_twisted.async_yield_fixture()  # type: ignore[untyped-decorator]  # has no types
 async def listening() -> AsyncGenerator[Listening]:
     made = Listening()
     await made.open()
@@ -248,7 +254,6 @@ async def test_over_tls_it_is_all_the_same() -> None:
     step(lambda: session.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n\r\n"))
     await until(lambda: step(lambda: got.extend(session.read(65536))) and got.endswith(b"body_too_large"))
 
-    # Refused ones linger; a stuck reader is found out through the encryption.
     client.close()
     await until(lambda: not listening.site.connections)
     await listening.close()
@@ -261,12 +266,10 @@ async def test_a_stuck_reader_is_aborted_over_tls() -> None:
     def talk() -> socket.socket:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        plain = socket.create_connection(("127.0.0.1", listening.port.getHost().port))
+        plain = socket.create_connection(listening.address)
         client = context.wrap_socket(plain)
         client.sendall(POST)
         return client
-
-    from twisted.internet.threads import deferToThread
 
     client = await deferToThread(talk)
     await until(lambda: listening.handler.exchanges)

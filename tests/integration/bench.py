@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from statistics import median
 
@@ -66,10 +67,12 @@ class Bench:
         client.request(method, target, headers=[*headers, "Connection: close"])
         return await client.complete()
 
-    async def metric(self, line: str) -> float:
-        """The value of one line of the metrics, 0 if it is not there."""
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's values with these labels, 0 if there are none."""
         text = bytes((await self.admin("/metrics")).body).decode()
-        return sum(float(each.rsplit(" ", 1)[1]) for each in text.splitlines() if each.startswith(line))
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        lines = [line for line in text.splitlines() if re.match(rf"{name}[{{ ]", line) and all(each in line for each in wanted)]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
     async def logged(self, word: str, timeout: float = 5.0) -> str:
         """Wait for a line with *word* in the proxy's output and return it."""

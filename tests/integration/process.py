@@ -112,7 +112,16 @@ class Proxy(Process):
         self.file = folder / f"{name}.toml"
         self.configure(configuration)
         super().__init__(twistd("--config", str(self.file)), folder, name)
-        self.wait_until_open(self.port)
+        self.wait_until_open(self.ports["admin"])
+        self._wait_until_it_runs()
+
+    def _wait_until_it_runs(self) -> None:
+        """An answer tells that its reactor turns and its signal handlers are installed; an open port does not."""
+        with socket.create_connection(("127.0.0.1", self.ports["admin"]), STARTUP) as admin:
+            admin.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            admin.settimeout(STARTUP)
+            answer = admin.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 200"), f"{answer!r}\n{self.log}"
 
     def configure(self, configuration: str) -> None:
         """Write the file; a running proxy reads it again on SIGHUP."""

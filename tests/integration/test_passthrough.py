@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from twisted.internet import reactor
 
 from tests.integration.bench import ASK, CHAT, DONE, PLAIN, SSE, Bench, ch
 from tests.integration.process import route, server, upstream
-from txsse.testing import LAST_CHUNK, REQUEST, STREAM_HEAD, Gate, answer, chunk, head, steps, stream
+from txsse.testing import LAST_CHUNK, REQUEST, STREAM_HEAD, Gate, UpstreamConnection, answer, chunk, head, sleep, steps, stream
 
 # A grace that a busy machine cannot miss.
 CONFIG = server() + upstream() + route(more="keepalive = { commit_after = '3s' }\nhold = { commit_after = '3s' }")
@@ -40,7 +41,9 @@ async def test_a_warm_stream_is_byte_identical_and_so_is_the_request(bench: Benc
     assert seen.target == CHAT.encode()
 
 
-@pytest.mark.parametrize("status", ["202 Accepted", "299 Odd", "400 Bad Request", "401 Unauthorized", "404 Not Found", "410 Gone", "429 Slow"])
+@pytest.mark.parametrize(
+    "status", ["202 Accepted", "299 Odd", "400 Bad Request", "401 Unauthorized", "404 Not Found", "410 Gone", "429 Slow"]
+)
 @pytest.mark.parametrize("body", [ASK, PLAIN])
 async def test_an_answer_inside_the_grace_passes_with_its_own_status(bench: Bench, status: str, body: bytes) -> None:
     error = b'{"error":{"message":"upstream missing","type":"invalid_request_error"}}'
@@ -73,7 +76,13 @@ async def test_a_503_that_does_not_speak_of_loading_passes(bench: Bench) -> None
 async def test_hop_by_hop_fields_stay_on_their_hop(bench: Bench) -> None:
     fields = ["Content-Type: application/json", "Connection: X-Upstream-Hop", "X-Upstream-Hop: secret", "X-Upstream: openai"]
     await bench.play(steps(REQUEST, answer(b'{"ok":true}', "202 Accepted", fields)))
-    sent = ["Connection: X-Debug, keep-alive", "X-Debug: secret", "TE: trailers", "Proxy-Authorization: Basic eA==", "Keep-Alive: timeout=5"]
+    sent = [
+        "Connection: X-Debug, keep-alive",
+        "X-Debug: secret",
+        "TE: trailers",
+        "Proxy-Authorization: Basic eA==",
+        "Keep-Alive: timeout=5",
+    ]
     kept = ["OpenAI-Beta: responses=v1", "X-Request-ID: req_123", "Authorization: Bearer sk-1", "X-Txsse-Resume: 1"]
     client = await bench.post(PLAIN, "/p/responses?api-version=2026-03-10", [*sent, *kept])
     response = await client.complete()
@@ -168,7 +177,9 @@ async def test_a_stream_nobody_asked_for_is_aligned_to_frames(bench: Bench, name
 async def test_a_chunked_request_arrives_whole(bench: Bench, body: bytes, streams: bool) -> None:
     await bench.play(steps(REQUEST, stream(DONE)))
     pieces = b"".join(chunk(body[at : at + 7]) for at in range(0, len(body), 7))
-    client = await bench.send(head(f"POST {CHAT} HTTP/1.1", ["Host: h", "Transfer-Encoding: chunked", "Accept-Encoding: gzip"]) + pieces + LAST_CHUNK)
+    client = await bench.send(
+        head(f"POST {CHAT} HTTP/1.1", ["Host: h", "Transfer-Encoding: chunked", "Accept-Encoding: gzip"]) + pieces + LAST_CHUNK
+    )
     assert (await client.complete()).status == 200
     (seen,) = bench.upstream.requests
     assert bytes(seen.body) == body
@@ -208,3 +219,41 @@ async def test_expect_100_continue_is_answered_before_the_body(bench: Bench) -> 
     client.send(b"body")
     assert (await client.complete(2)).status == 200
     assert bytes(bench.upstream.requests[0].body) == b"body"
+
+
+async def test_interim_answers_do_not_disturb(bench: Bench) -> None:
+    early = head("HTTP/1.1 103 Early Hints", ["Link: </x>"]) + head("HTTP/1.1 100 Continue")
+    await bench.play(steps(REQUEST, early, 0.02, answer(b"ok")))
+    client = await bench.post(PLAIN)
+    await client.until(lambda: client.responses and client.response.status == 200)
+    assert bytes((await client.complete(len(client.responses))).body) == b"ok"
+
+
+async def test_trailers_do_not_end_up_in_the_body(bench: Bench) -> None:
+    await bench.play(steps(REQUEST, STREAM_HEAD + chunk(DONE) + b"0\r\nX-Sum: 1\r\n\r\n", REQUEST, answer(b"next")))
+    client = await bench.post()
+    assert bytes((await client.complete()).body) == DONE
+    client.post(CHAT, PLAIN)
+    assert bytes((await client.complete(2)).body) == b"next"
+    assert len([each for each in bench.upstream.connections if each.requests]) == 1, "the connection is used again"
+
+
+async def test_bar_events_pass_within_milliseconds(bench: Bench) -> None:
+    sent: list[float] = []
+    count = 100
+
+    async def play(connection: UpstreamConnection) -> None:
+        await connection.request()
+        connection.send(STREAM_HEAD)
+        for number in range(count):
+            sent.append(reactor.seconds())
+            connection.send(chunk(b"data: %d\n\n" % number))
+            await sleep(reactor, 0.008)
+        connection.send(LAST_CHUNK)
+
+    await bench.play(play)
+    client = await bench.get()
+    await client.complete()
+    late = sorted(came - left for (came, _), left in zip(client.body_reads, sent, strict=True))
+    assert late[count // 2] <= 0.003
+    assert late[count * 9 // 10] <= 0.01, "no Nagle, no tick: none waits for anything"

@@ -10,8 +10,27 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLContextFactory
+from zope.interface import implementer
 
 DAY = datetime.timedelta(days=1)
+
+
+@implementer(IOpenSSLContextFactory)
+class ServerContext:
+    """The TLS of a backend: shows the certificate in *file*; with *clients* it asks for one of theirs."""
+
+    def __init__(self, file: str, clients: Authority | None = None) -> None:
+        self._context = SSL.Context(SSL.TLS_METHOD)
+        self._context.use_certificate_chain_file(file)
+        self._context.use_privatekey_file(file)
+        if clients is not None:
+            self._context.load_verify_locations(clients.ca_file)
+            self._context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+
+    def getContext(self) -> SSL.Context:
+        return self._context
 
 
 def _name(text: str) -> x509.Name:

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError, ConnectionRefusedError, NoRouteError, TCPTimedOutError
+from twisted.internet.error import ConnectError, ConnectionDone, ConnectionRefusedError, DNSLookupError, NoRouteError, TCPTimedOutError
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
 from txsse.config.errors import Refused
 from txsse.interfaces import Failed, Fault
-from txsse.upstream.endpoints import ConnectFailed, Target, connect
+from txsse.upstream.endpoints import ConnectFailed, Target, _Handshake, connect
 
 LOCAL = Target.parse("http://127.0.0.1:8080")
 
@@ -97,6 +97,8 @@ def test_literals_and_sockets_need_no_look_up(reactor: MemoryReactorClock) -> No
     [
         (ConnectionRefusedError(), "connection refused"),
         (NoRouteError(), "no route to host"),
+        (ConnectError(errno.EHOSTUNREACH), "no route to host"),
+        (DNSLookupError(), "host name not found"),
         (TCPTimedOutError(), "connect timeout after 2.5 s"),
         (ConnectError(errno.ENOENT, "127.0.0.1 is gone"), "no such file or directory"),
         (ConnectError(string="127.0.0.1 is gone"), "cannot connect"),
@@ -139,6 +141,25 @@ def test_an_attempt_can_be_cancelled_in_the_handshake(reactor: MemoryReactorCloc
     assert caught[0].check(CancelledError)
     assert transport.disconnected
     assert reactor.getDelayedCalls() == []
+
+
+def test_a_handshake_that_ended_without_a_look_at_the_certificate_is_refused() -> None:
+    handshake = _Handshake(Protocol)
+    transport = StringTransport()
+    handshake.makeConnection(transport)
+    handshake.handshakeCompleted()
+    assert transport.disconnected
+    handshake.connectionLost(Failure(ConnectionDone()))
+    assert failed(handshake.done) == Failed(Fault.INVALID, "certificate was not verified")
+
+
+@pytest.mark.parametrize("refusal", ["", "certificate is for another host"])
+def test_a_peer_that_goes_in_the_handshake_is_a_reset_unless_it_was_refused(refusal: str) -> None:
+    handshake = _Handshake(Protocol)
+    handshake.refusal = refusal
+    handshake.connectionLost(Failure(ConnectionDone()))
+    expected = Failed(Fault.INVALID, refusal) if refusal else Failed(Fault.RESET, "connection closed in the TLS handshake")
+    assert failed(handshake.done) == expected
 
 
 def test_the_timeout_covers_the_handshake(reactor: MemoryReactorClock) -> None:

@@ -298,6 +298,19 @@ def test_close_idle_leaves_what_is_in_use(world: World) -> None:
     assert receiver.ended and world.counts == (0, 1, 1)
 
 
+def test_a_retired_pool_serves_on_and_keeps_nothing(world: World) -> None:
+    idle = world.idle_peer()
+    _, receiver = world.send(fresh=True)
+    busy = world.accept()
+    world.pool.retire()
+    assert idle.closed and not busy.closed
+    busy.answer(EMPTY)
+    assert receiver.ended and world.counts == (0, 0, 0)
+    _, later = world.send()
+    world.accept().answer(EMPTY)
+    assert later.ended and world.counts == (0, 0, 0)
+
+
 def test_close_ends_everything_and_tells(world: World) -> None:
     _, busy = world.send(fresh=True)
     world.accept()

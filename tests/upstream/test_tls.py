@@ -61,3 +61,11 @@ def test_a_missing_or_wrong_file_is_told_by_its_option(authority: Authority, tmp
         ClientTLS.load("x", cert=authority.ca_file, key=str(junk))
     with pytest.raises(Refused, match=r"tls\.key: given without"):
         ClientTLS.load("x", key=str(junk))
+
+
+def test_a_key_that_does_not_fit_is_found_out_at_once(authority: Authority) -> None:
+    _, one = authority.issue("one", names("one"))
+    _, two = authority.issue("two", names("two"))
+    ClientTLS.load("x", cert=one)
+    with pytest.raises(Refused, match=r"tls\.key: .*two.* is not the key of the certificate in .*one"):
+        ClientTLS.load("x", cert=one, key=two)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -30,7 +31,7 @@ def error_members(status: int, content_type: bytes, body: bytes) -> dict[str, An
 
 def _from_json(body: bytes) -> dict[str, Any] | None:
     try:
-        value = json.loads(body)
+        value = json.loads(body, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
     if not isinstance(value, dict):
@@ -49,6 +50,12 @@ def _from_json(body: bytes) -> dict[str, Any] | None:
     if detail is not None:
         return {"message": detail if isinstance(detail, str) else json.dumps(detail)}
     return {"message": body.decode("utf-8", "replace").strip()}
+
+
+def _finite(number: str) -> float | None:
+    """``null`` for NaN, Infinity and 1e999: Python reads and would write them, JSON has no word for them."""
+    value = float(number)
+    return value if math.isfinite(value) else None
 
 
 def _bounded(error: dict[str, Any]) -> dict[str, Any]:

@@ -1,26 +1,19 @@
-"""The life of one request: states, events, and what follows from each pair. Sans-I/O.
-
-Rule: every transition stands in :data:`TABLE`, and nothing outside this file changes an exchange's state. The documentation's
-diagram is drawn from the table. A step may only move to the states its row names; an event without a row is a bug and raises.
-"""
+"""The steps of an exchange: what is done where :mod:`txsse.exchange.table` says that something happens. Sans-I/O."""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
 
-import attrs
-
-from txsse.dialects.foreign import error_members
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import events as ev
+from txsse.exchange import failures
 from txsse.exchange.events import Timer
 from txsse.exchange.policy import Policy
 from txsse.exchange.relay import Phase, PlainRelay, StreamRelay
+from txsse.exchange.table import TABLE, HeadOf, State
 from txsse.exchange.voice import Voice
-from txsse.interfaces import Failed, Fault
+from txsse.interfaces import Fault
 from txsse.wire.eventstream import is_event_stream
 from txsse.wire.headers import get
 from txsse.wire.http1 import ResponseHead
@@ -33,164 +26,8 @@ LOADING_LIMIT = 4096
 ERROR_LIMIT = 65536
 
 
-class State(enum.Enum):
-    """Where an exchange is in its life."""
-
-    NEW = "new"
-    HELD = "held"  # waiting for readiness or a slot
-    SENT = "sent"  # dispatched, no response head yet
-    JUDGING = "judging"  # an unwelcome head came; its body decides: loading, or an error to pass on
-    PLAIN = "plain"  # relaying a body that is none of our business
-    STREAMING = "streaming"  # relaying an event stream, speaking in its gaps
-    TRAILING = "trailing"  # the terminal event has passed
-    FAILING = "failing"  # an error frame is on its way; then the cut
-    ENDED = "ended"
-
-
-class HeadOf(enum.Enum):
-    """Whose response head the client has: what may still be said depends on it."""
-
-    NOBODY = "nobody"
-    US = "us"
-    UPSTREAM = "upstream"
-
-
-@attrs.frozen
-class Row:
-    """One cell of the table: the step taken, the states it may lead to, and the sentence for the documentation."""
-
-    step: str
-    to: tuple[State, ...]
-    why: str
-
-
 class IllegalEvent(Exception):
     """An event that cannot happen in this state: a bug in whoever sent it."""
-
-
-_OVER: Final = (State.FAILING, State.ENDED)
-_Key = type[Any] | Timer
-
-_LEAVE: Final[dict[_Key, Row]] = {
-    ev.ClientGone: Row("_client_gone", (State.ENDED,), "the client left: whatever was under way for it stops"),
-    ev.ClientStalled: Row("_client_stalled", (State.ENDED,), "the client's socket took nothing for stall_timeout: reset"),
-    ev.Shutdown: Row("_shut_down", _OVER, "the drain is over: shutting_down"),
-}
-
-
-def _waiting(state: State) -> dict[_Key, Row]:
-    """What can happen whenever no upstream byte was relayed yet."""
-    return {
-        **_LEAVE,
-        Timer.COMMIT: Row("_commit", (state,), "the grace is over: 200 and a streaming head of our own, with the first words"),
-        Timer.KEEPALIVE: Row("_keep_alive", (state,), "nothing was written for an interval: a sign of life"),
-        Timer.HEARTBEAT: Row("_beat", (state,), "a parsed no-op event, for clients that count events"),
-        Timer.TOTAL: Row("_too_late", _OVER, "timeouts.total is over: upstream_timeout"),
-        ev.ClientPaused: Row("_pause", (state,), "the client reads too slowly: read no more from upstream"),
-        ev.ClientResumed: Row("_resume", (state,), "the client has caught up: read on"),
-    }
-
-
-def _flowing(state: State) -> dict[_Key, Row]:
-    """What can happen to any body on its way."""
-    return {
-        **_LEAVE,
-        ev.ClientPaused: Row("_pause", (state,), "the client reads too slowly: read no more from upstream"),
-        ev.ClientResumed: Row("_resume", (state,), "the client has caught up: read on"),
-    }
-
-
-TABLE: Final[Mapping[State, Mapping[_Key, Row]]] = {
-    State.NEW: {
-        **_LEAVE,
-        ev.Begin: Row("_begin", (State.HELD, State.SENT), "ready: dispatch at once; else wait at the gate"),
-    },
-    State.HELD: {
-        **_waiting(State.HELD),
-        ev.UpstreamReady: Row("_dispatch", (State.SENT,), "the gate opened: send the request"),
-        ev.UpstreamFailed: Row("_give_up", _OVER, "it will not become ready: the failure's own code"),
-        Timer.HOLD: Row("_hold_over", _OVER, "hold.timeout is over: readiness_timeout"),
-    },
-    State.SENT: {
-        **_waiting(State.SENT),
-        ev.HeadCame: Row(
-            "_judge_head",
-            (State.STREAMING, State.PLAIN, State.JUDGING, *_OVER),
-            "inside the grace the head goes out as it is; after a commit only the expected stream is welcome",
-        ),
-        ev.DispatchFailed: Row(
-            "_dispatch_failed",
-            (State.HELD, State.SENT, *_OVER),
-            "refused: back to hold; a stale pooled connection: once more on a fresh one; else 502",
-        ),
-        Timer.FIRST_BYTE: Row("_too_late", _OVER, "timeouts.first_byte is over: upstream_timeout"),
-    },
-    State.JUDGING: {
-        **_waiting(State.JUDGING),
-        ev.BodyCollected: Row(
-            "_judge_body",
-            (State.HELD, State.PLAIN, *_OVER),
-            "a loading answer: back to hold; else pass it on: as it is, or as an error frame if committed",
-        ),
-        ev.DispatchFailed: Row("_answer_lost", _OVER, "it died inside its answer: upstream_invalid"),
-        Timer.FIRST_BYTE: Row("_too_late", _OVER, "timeouts.first_byte is over: upstream_timeout"),
-    },
-    State.PLAIN: {
-        **_flowing(State.PLAIN),
-        ev.BodyEnded: Row("_finish", (State.ENDED,), "complete: a clean end"),
-        ev.DispatchFailed: Row("_body_lost", _OVER, "it died inside the body: cut, never a clean end"),
-        Timer.IDLE: Row("_too_late", _OVER, "timeouts.idle is over: upstream_timeout"),
-        Timer.TOTAL: Row("_too_late", _OVER, "timeouts.total is over: upstream_timeout"),
-    },
-    State.STREAMING: {
-        **_flowing(State.STREAMING),
-        ev.FirstByte: Row("_first_byte", (State.STREAMING,), "upstream's first bytes: the separator goes before them"),
-        ev.FirstEvent: Row("_first_event", (State.STREAMING,), "no heartbeat any more"),
-        ev.TerminalEvent: Row("_terminal", (State.TRAILING,), "the stream has said its last word: no keepalive after it"),
-        ev.BodyEnded: Row("_stream_ended", _OVER, "a clean end, unless require_done misses the terminal event"),
-        ev.DispatchFailed: Row("_body_lost", _OVER, "it died inside the stream: upstream_disconnected, then the cut"),
-        Timer.KEEPALIVE: Row(
-            "_keep_alive_between", (State.STREAMING,), "nothing was written for an interval: a comment, between events only"
-        ),
-        Timer.HEARTBEAT: Row("_beat", (State.STREAMING,), "a parsed no-op event before upstream's first one"),
-        Timer.FIRST_BYTE: Row("_too_late", _OVER, "no event in time: upstream_timeout"),
-        Timer.IDLE: Row("_too_late", _OVER, "timeouts.idle is over: upstream_timeout"),
-        Timer.TOTAL: Row("_too_late", _OVER, "timeouts.total is over: upstream_timeout"),
-    },
-    State.TRAILING: {
-        **_flowing(State.TRAILING),
-        ev.FirstByte: Row("_stay", (State.TRAILING,), "(the terminal event was the first)"),
-        ev.FirstEvent: Row("_stay", (State.TRAILING,), "(the terminal event was the first)"),
-        ev.BodyEnded: Row("_finish", (State.ENDED,), "complete: a clean end"),
-        ev.DispatchFailed: Row("_finish", (State.ENDED,), "the stream was complete before it died: a clean end"),
-        Timer.TRAIL: Row("_finish", (State.ENDED,), "upstream did not end by itself within a second: a clean end"),
-        Timer.TOTAL: Row("_finish", (State.ENDED,), "complete already: a clean end"),
-    },
-    State.FAILING: {
-        ev.ClientDrained: Row("_linger", (State.FAILING,), "the error frame has left: give the client 200 ms to read it"),
-        Timer.LINGER: Row("_cut", (State.ENDED,), "no last chunk: a failure must not look like a success"),
-        ev.ClientGone: Row("_cut", (State.ENDED,), "it has read enough"),
-        ev.ClientStalled: Row("_client_stalled", (State.ENDED,), "it does not read: reset"),
-        ev.ClientPaused: Row("_stay", (State.FAILING,), "the frame waits in our buffer"),
-        ev.ClientResumed: Row("_stay", (State.FAILING,), "the frame is leaving"),
-        ev.Shutdown: Row("_stay", (State.FAILING,), "it is ending already"),
-    },
-    State.ENDED: {},
-}
-
-_OUTCOMES: Final = {
-    "readiness_timeout": "timeout",
-    "queue_timeout": "timeout",
-    "upstream_timeout": "timeout",
-    "request_timeout": "timeout",
-    "shutting_down": "shutdown",
-    "wake_failed": "upstream_error",
-}
-
-
-def outcome_of(code: str) -> str:
-    """The access log's and the metrics' outcome of an error code."""
-    return _OUTCOMES.get(code) or ("upstream_error" if code.startswith("upstream_") else "rejected")
 
 
 class Machine:
@@ -213,6 +50,7 @@ class Machine:
         "_received",
         "_relay",
         "_retried",
+        "_spoke",
         "_upstream_head",
         "_voice",
         "cold",
@@ -245,6 +83,7 @@ class Machine:
         self._held_since = received
         self._dispatched = False
         self._retried = False
+        self._spoke = False
         self._upstream_head: ResponseHead | None = None
         self._relay: StreamRelay | None = None
         self._done = act.Done("ok")
@@ -307,9 +146,7 @@ class Machine:
             self._cancel(Timer.FIRST_BYTE)
             self._out.append(act.MarkDown(failed.detail))
             return self._hold(now)
-        if failed.fault is Fault.INVALID:
-            return self._fail(ProxyError("upstream_invalid", f"The upstream's answer could not be used: {failed.detail}."))
-        return self._fail(ProxyError("upstream_unavailable", f"The upstream could not be reached: {failed.detail}. Try again in a moment."))
+        return self._fail(failures.no_answer(failed))
 
     # -- committing and speaking
 
@@ -317,7 +154,9 @@ class Machine:
         held = self.state is State.HELD
         self.cold = self.cold or held
         self.head_of = HeadOf.US
-        self._out.append(act.Commit(self._voice.open_hold() if held else self._voice.keepalive(after_id=False)))
+        words = self._voice.open_hold() if held else self._voice.keepalive(after_id=False)
+        self._spoke = bool(words)
+        self._out.append(act.Commit(words))
         self._start_speaking()
         return self.state
 
@@ -353,6 +192,7 @@ class Machine:
 
     def _say(self, data: bytes, phase: str) -> None:
         if data:
+            self._spoke = True
             self._out.append(act.Send(data, phase))
 
     # -- upstream's answer
@@ -369,11 +209,9 @@ class Machine:
             return State.JUDGING
         if head.status in (204, 205):
             return self._relay_plain()
-        if problem := _unexpected(head):
-            error = ProxyError("upstream_invalid", f"The upstream answered {problem} where an event stream was expected.")
-            error.upstream_status = head.status
+        if error := failures.unexpected(head):
             return self._fail(error)
-        return self._relay_stream(spoke=self._policy.form != "none")
+        return self._relay_stream()
 
     def _relay_theirs(self, event: ev.HeadCame) -> State:
         head = event.head
@@ -381,10 +219,10 @@ class Machine:
         self._cancel(Timer.COMMIT)
         self._out.append(act.RelayHead(head, event.has_body))
         aligned = event.has_body and is_event_stream(get(head.headers, b"content-type"))
-        if not aligned or _compressed(head) or get(head.headers, b"content-length") is not None:
+        if not aligned or failures.is_compressed(head) or get(head.headers, b"content-length") is not None:
             return self._relay_plain()
         self._start_speaking()
-        return self._relay_stream(spoke=False)
+        return self._relay_stream()
 
     def _relay_plain(self) -> State:
         for timer in (Timer.FIRST_BYTE, Timer.KEEPALIVE, Timer.HEARTBEAT):
@@ -394,12 +232,12 @@ class Machine:
         self._out.append(act.OpenRelay(PlainRelay()))
         return State.PLAIN
 
-    def _relay_stream(self, *, spoke: bool) -> State:
+    def _relay_stream(self) -> State:
         self._relay = StreamRelay(
             self._voice.dialect,
             self._policy.hold_bytes,
             self._on_phase,
-            spoke=spoke,
+            spoke=self._spoke,
             comments_count=self._policy.comments_count,
             watch_ids=self._policy.form == "frame",
         )
@@ -416,8 +254,7 @@ class Machine:
             self._out.append(act.MarkLoading(f"HTTP {head.status}, loading"))
             return self._hold(now)
         if self.head_of is HeadOf.US:
-            members = error_members(head.status, get(head.headers, b"content-type") or b"", event.body)
-            return self._fail(ProxyError("upstream_error", members["message"], members=members, upstream_status=head.status))
+            return self._fail(failures.upstream_error(head, event.body))
         self.head_of = HeadOf.UPSTREAM
         self._cancel(Timer.COMMIT)
         self._out.append(act.RelayHead(head, has_body=True))
@@ -428,9 +265,7 @@ class Machine:
 
     def _answer_lost(self, event: ev.DispatchFailed, now: float) -> State:
         self._dispatched = False
-        error = ProxyError("upstream_invalid", f"The upstream answered {self._head().status} and broke off: {event.failed.detail}.")
-        error.upstream_status = self._head().status
-        return self._fail(error)
+        return self._fail(failures.broken_answer(self._head(), event.failed))
 
     # -- the stream and its end
 
@@ -464,7 +299,7 @@ class Machine:
         self._dispatched = False
         unterminated = self._voice.dialect.terminal_hint is not None
         if unterminated and self._policy.require_done:
-            return self._fail(ProxyError("upstream_disconnected", "The upstream ended its stream before it was complete."))
+            return self._fail(failures.unterminated())
         self._done = act.Done("ok", unterminated=unterminated)
         self._out.append(act.Finish())
         return State.ENDED
@@ -484,36 +319,22 @@ class Machine:
         return self._fail(event.error)
 
     def _hold_over(self, event: ev.Elapsed, now: float) -> State:
-        status = self._voice.status()
-        why = f"{status.state}, {status.detail}" if status.detail else status.state
-        error = ProxyError(
-            "readiness_timeout",
-            f"The upstream {status.upstream} was not ready within {self._policy.hold_timeout:g} s (it is {why}). Try again later.",
-        )
-        error.status = self._policy.hold_timeout_status
-        return self._fail(error)
+        return self._fail(failures.not_ready(self._voice.status(), self._policy))
 
     def _too_late(self, event: ev.Elapsed, now: float) -> State:
-        return self._fail(ProxyError("upstream_timeout", self._lateness(event.timer)))
-
-    def _lateness(self, timer: Timer) -> str:
-        if timer is Timer.FIRST_BYTE:
-            return f"The upstream sent nothing within {self._policy.first_byte:g} s."
-        if timer is Timer.IDLE:
-            return f"The upstream was silent for {self._policy.idle:g} s."
-        return f"The request was not answered within {self._policy.total:g} s."
+        return self._fail(failures.too_late(event.timer, self._policy))
 
     def _body_lost(self, event: ev.DispatchFailed, now: float) -> State:
         self._dispatched = False
-        return self._fail(_loss(event.failed))
+        return self._fail(failures.broken_body(event.failed))
 
     def _shut_down(self, event: ev.Shutdown, now: float) -> State:
-        return self._fail(ProxyError("shutting_down", "The proxy is shutting down. Try again in a moment."))
+        return self._fail(failures.shutting_down())
 
     def _fail(self, error: ProxyError) -> State:
         """One failure, said in the way that what the client has already read still allows."""
         self._release()
-        self._done = act.Done(outcome_of(error.code), error.code)
+        self._done = act.Done(failures.outcome_of(error.code), error.code)
         if self.head_of is HeadOf.NOBODY:
             self._out.append(act.Refuse(error))
             return State.ENDED
@@ -596,24 +417,3 @@ class Machine:
     def _stream(self) -> StreamRelay:
         assert self._relay is not None
         return self._relay
-
-
-def _compressed(head: ResponseHead) -> bool:
-    coding = get(head.headers, b"content-encoding")
-    return coding is not None and coding.strip().lower() not in (b"", b"identity")
-
-
-def _unexpected(head: ResponseHead) -> str:
-    """What is wrong with this head where an event stream was expected; "" if nothing."""
-    if not 200 <= head.status < 300:
-        return str(head.status)
-    kind = get(head.headers, b"content-type")
-    if not is_event_stream(kind):
-        return f"{head.status} with " + ((kind or b"no type").decode("ascii", "replace").partition(";")[0].strip() or "no type")
-    return "a compressed stream" if _compressed(head) else ""
-
-
-def _loss(failed: Failed) -> ProxyError:
-    if failed.fault is Fault.INVALID:
-        return ProxyError("upstream_invalid", f"The upstream's stream could not be read: {failed.detail}.")
-    return ProxyError("upstream_disconnected", "The upstream disconnected before its answer was complete.")

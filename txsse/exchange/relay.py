@@ -110,7 +110,8 @@ class StreamRelay:
             self.quiet = bool(out) and not was_raw and not self._tracker.held and not _EVENT_LINE.search(out)
         if self._watch_ids and not self.id_seen and _ID_LINE.search(out):
             self.id_seen = True
-        if self._hint is not None and self._hint in out and not was_raw and self._dialect.is_terminal(out):
+        # Past the hold bound *out* begins inside an event: what it begins with is not the beginning of a line.
+        if self._hint is not None and self._hint in out and self._dialect.is_terminal(b":" + out if was_raw else out):
             self._hint = None
             self._on_phase(Phase.TERMINAL)
         return out

@@ -7,7 +7,7 @@ The life of a connection::
     any -> CLOSING -> CLOSED                        closing takes as long as what was written needs to leave
 
 Pipelined requests are answered in order: what comes beyond the current request waits in the input. Past :data:`AHEAD` bytes of it reading
-pauses until the answer is complete. That is this front's blind spot: a client that leaves meanwhile is found out by the next write only.
+pauses until the answer is complete; whether the client has left meanwhile is looked up each :data:`DEAF_LOOK` seconds.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from zope.interface import implementer
 from txsse._compat import pending_bytes
 from txsse.clock import Alarm
 from txsse.errors import ProxyError
+from txsse.front.hangup import has_left
 from txsse.front.limits import body_too_large, head_too_large, malformed, refusal, too_many_connections, too_much_buffered, too_slow
 from txsse.front.response import DEFAULT_STALL_TIMEOUT, Response
 from txsse.interfaces import Exchange, Request
+from txsse.sockets import tune
 from txsse.wire.chunked import BadChunk, ChunkedDecoder
 from txsse.wire.http1 import CHUNKED, BadHead, expects_continue, framing, parse_request_head, split_target
 
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 
 AHEAD: Final = 64 * 1024
 """Bytes of further requests that are read while one is being answered."""
+
+DEAF_LOOK: Final = 0.05
+"""Seconds between two looks whether a client has left that is not read from."""
 
 LINGER: Final = 5.0
 """Seconds for which the rest of a refused request is read and dropped, so that its sender sees the answer and not a reset."""
@@ -76,6 +81,7 @@ class ProxyChannel(Protocol):
         "_body",
         "_deaf",
         "_decoder",
+        "_ear",
         "_exchange",
         "_held",
         "_input",
@@ -118,6 +124,7 @@ class ProxyChannel(Protocol):
         self._held = 0  # bytes of the budget
         self._advancing = False
         self._deaf = False  # reading is paused
+        self._ear: Alarm | None = None  # then
         self._turn: IDelayedCall | None = None
         # What is being answered:
         self._response: Response | None = None
@@ -147,6 +154,7 @@ class ProxyChannel(Protocol):
 
     def connectionMade(self) -> None:
         self._secure = ISSLTransport.providedBy(self.transport)
+        tune(self.transport)
         self.transport.registerProducer(self, True)
         if self._site.enter(self):
             self._time(self._site.limits.header_timeout, self._head_overdue)
@@ -161,6 +169,7 @@ class ProxyChannel(Protocol):
         self._request = None
         self._stop_timer()
         self._stop_watch()
+        self._stop_ear()
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
@@ -225,11 +234,25 @@ class ProxyChannel(Protocol):
         elif not self._deaf:
             self._deaf = True
             self.transport.pauseProducing()
+            self._listen_for_end()
 
     def _listen(self) -> None:
         if self._deaf:
             self._deaf = False
+            self._stop_ear()
             self.transport.resumeProducing()
+
+    def _listen_for_end(self) -> None:
+        if has_left(self.transport):
+            self._ear = None
+            self.drop()
+        else:
+            self._ear = self._site.alarms.set(DEAF_LOOK, self._listen_for_end)
+
+    def _stop_ear(self) -> None:
+        if self._ear is not None:
+            self._ear.cancel()
+            self._ear = None
 
     def _take(self) -> bool:
         """Take one thing from the input; whether there may be another."""

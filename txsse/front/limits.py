@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from twisted.internet.interfaces import IReactorTime
+
+from txsse.clock import Alarms
 from txsse.errors import ProxyError
+from txsse.interfaces import Handler
 from txsse.wire.http1 import RequestHead, expects_unknown
 
 METHODS: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
@@ -30,6 +34,24 @@ class Limits(Protocol):
     def max_body(self) -> int: ...
     @property
     def max_buffered(self) -> int: ...
+
+
+class Backing(Protocol):
+    """What a front stands on: the proxy behind it and what all fronts of a process share. :class:`txsse.service.ProxyService` is one.
+
+    ``limits`` may be another object after a reload.
+    """
+
+    @property
+    def handler(self) -> Handler: ...
+    @property
+    def limits(self) -> Limits: ...
+    @property
+    def budget(self) -> Budget: ...
+    @property
+    def clock(self) -> IReactorTime: ...
+    @property
+    def alarms(self) -> Alarms: ...
 
 
 class Budget:

@@ -20,9 +20,9 @@ from zope.interface import implementer
 from txsse._compat import pending_bytes
 from txsse.clock import Alarm, Alarms
 from txsse.errors import ProxyError
-from txsse.front.limits import Budget, Limits, body_too_large, malformed, refusal, too_much_buffered
+from txsse.front.limits import Backing, Budget, body_too_large, malformed, refusal, too_much_buffered
 from txsse.front.response import DEFAULT_STALL_TIMEOUT
-from txsse.interfaces import Exchange, Handler, Request
+from txsse.interfaces import Exchange, Request
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import BadHead, RequestHead, parse_request_head, split_target
 
@@ -31,24 +31,21 @@ RESET_LOOK: Final = 0.05
 
 
 class ProxyResource(Resource):
-    """Serves *handler* below any path of a ``Site``, or as the result of a Klein route with ``branch=True``.
+    """Serves a proxy below any path of a ``Site``, or as the result of a Klein route with ``branch=True``.
 
     The target is forwarded whole, with the path this is mounted at: routes match what the client asked for.
 
-    :param budget: of request bodies; give one to share it with another front.
+    :param backing: the proxy, such as a :class:`~txsse.service.ProxyService` (which need not listen itself).
     """
 
     isLeaf = True
 
-    def __init__(self, handler: Handler, limits: Limits, alarms: Alarms, *, budget: Budget | None = None) -> None:
+    def __init__(self, backing: Backing) -> None:
         super().__init__()
-        self.handler = handler
-        self.limits = limits
-        self.alarms = alarms
-        self.budget = Budget(limits.max_buffered) if budget is None else budget
+        self.backing = backing
 
     def render(self, request: WebRequest) -> int:
-        downstream = WebResponse(request, self.alarms, self.budget)
+        downstream = WebResponse(request, self.backing.alarms, self.backing.budget)
         host = getattr(request.getClientAddress(), "host", "")
         peer = host if isinstance(host, str) else ""
         try:
@@ -61,28 +58,28 @@ class ProxyResource(Resource):
         if error is not None:
             self._refuse(error, head, path, peer, downstream)
             return NOT_DONE_YET
-        now = self.alarms.seconds()
+        now = self.backing.alarms.seconds()
         complete = Request(head, _content(request), peer, bool(request.isSecure()), authority, path, now, now)
-        downstream.attend(self.handler.open(complete, downstream))
+        downstream.attend(self.backing.handler.open(complete, downstream))
         return NOT_DONE_YET
 
     def _admit(
         self, request: WebRequest, head: RequestHead, host: bytes, path: bytes, peer: str, downstream: WebResponse
     ) -> ProxyError | None:
-        error = refusal(head, 0, self.limits, self.budget)
+        error = refusal(head, 0, self.backing.limits, self.backing.budget)
         if error is not None:
             return error
         size = _content_size(request)
-        if size > self.limits.max_body:
-            return body_too_large(self.limits)
+        if size > self.backing.limits.max_body:
+            return body_too_large(self.backing.limits)
         if not downstream.hold(size):
             return too_much_buffered()
-        return self.handler.screen(head, host, path, peer)
+        return self.backing.handler.screen(head, host, path, peer)
 
     def _refuse(self, error: ProxyError, head: RequestHead | None, path: bytes, peer: str, downstream: WebResponse) -> None:
         if error.close:
             downstream.close_afterwards()
-        self.handler.refuse(error, head, path, peer, downstream)
+        self.backing.handler.refuse(error, head, path, peer, downstream)
 
 
 def _head(request: WebRequest) -> RequestHead:

@@ -7,43 +7,31 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import Final
 
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
-from txsse.clock import Alarms
 from txsse.front.channel import ProxyChannel
-from txsse.front.limits import Budget, Limits
-from txsse.interfaces import Handler
+from txsse.front.limits import Backing, Limits
 
 MAX_LINGERING: Final = 64
 """Connections over the limit that get time to read their refusal; past that they are closed as soon as it is written."""
 
 
 class ProxySite(Factory):
-    """Serves *handler* on any stream endpoint: TCP, UNIX, TLS, behind the PROXY protocol.
+    """Serves a proxy on any stream endpoint: TCP, UNIX, TLS, behind the PROXY protocol.
 
-    :param limits: bounds and timeouts; may be replaced at any time by :meth:`adopt`.
-    :param budget: of request bodies; give one to share it with another front.
+    :param backing: the proxy, such as a :class:`~txsse.service.ProxyService`.
     :param wall: the time of day in seconds, for Date fields.
     """
 
     noisy = False
 
-    def __init__(
-        self,
-        handler: Handler,
-        limits: Limits,
-        clock: IReactorTime,
-        alarms: Alarms,
-        *,
-        budget: Budget | None = None,
-        wall: Callable[[], float] = time.time,
-    ) -> None:
-        self.handler = handler
-        self.limits = limits
-        self.clock = clock
-        self.alarms = alarms
-        self.budget = Budget(limits.max_buffered) if budget is None else budget
+    def __init__(self, backing: Backing, *, wall: Callable[[], float] = time.time) -> None:
+        self.backing = backing
+        self.handler = backing.handler
+        self.clock = backing.clock
+        self.alarms = backing.alarms
+        self.budget = backing.budget
         self.draining = False
         self._wall = wall
         self._dated = -1
@@ -64,10 +52,10 @@ class ProxySite(Factory):
         """Requests that are being answered."""
         return sum(channel.busy for channel in self._guests)
 
-    def adopt(self, limits: Limits) -> None:
-        """Go by other limits from now on (the configuration was read again)."""
-        self.limits = limits
-        self.budget.limit = limits.max_buffered
+    @property
+    def limits(self) -> Limits:
+        """As they are now: a reload may replace them."""
+        return self.backing.limits
 
     def drain(self) -> None:
         """Close idle connections now and the others after their answer. Whether still to listen is the service's question."""

@@ -32,7 +32,7 @@ from txsse.testing.http import MessageReader, ReceivedRequest
 from txsse.testing.waiting import TIMEOUT, Gate, Reactor, Watch, free_port, sleep
 
 
-class PeerGone(Exception):  # noqa: N818  (blame comes first in our names of errors)
+class PeerGone(Exception):
     """The proxy closed the connection while the script waited for something from it."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import socket
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -22,23 +21,19 @@ from twisted.internet.error import (
     TCPTimedOutError,
     TimeoutError,
 )
-from twisted.internet.interfaces import IHandshakeListener, IStreamClientEndpoint, ISystemHandle, ITCPTransport
+from twisted.internet.interfaces import IHandshakeListener, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txsse.config.urls import Address, read_url
 from txsse.interfaces import Failed, Fault
+from txsse.sockets import tune
 from txsse.upstream.tls import ClientTLS, is_ip, tls_reason
 
 # Twisted waits 0.3 s before it tries a name's next address, and as long again before it reports that all were refused. A probe of
 # "localhost" (::1, then 127.0.0.1) must hear of a closed port at once.
 ATTEMPT_DELAY = 0.01
-
-# A dead peer or a forgetful NAT shows within 60 + 3 x 20 s, and an idle stream's entry in a connection table stays fresh.
-KEEPALIVE_IDLE = 60
-KEEPALIVE_INTERVAL = 20
-KEEPALIVE_PROBES = 3
 
 P = TypeVar("P", bound=Protocol)
 
@@ -103,12 +98,12 @@ async def _connect(reactor: Any, target: Target, build: Callable[[], P], timeout
     endpoint = _endpoint(reactor, target, timeout)
     if target.tls is None:
         protocol = cast(P, await endpoint.connect(_Factory.forProtocol(build)))
-        _keep_alive(protocol.transport)
+        tune(protocol.transport)
         return protocol
     handshake = _Handshake(build)
     # The outer Deferred fires when TCP is there: the certificate is not seen yet.
     await wrapClientTLS(target.tls.creator(handshake), endpoint, clock=reactor).connect(_Factory.forProtocol(lambda: handshake))
-    _keep_alive(handshake.socket)
+    tune(handshake.socket)
     return cast(P, await handshake.done)
 
 
@@ -132,6 +127,7 @@ class _Handshake(Protocol):
 
     def __init__(self, build: Callable[[], Any]) -> None:
         self.refusal = ""
+        self.verified = False
         self.done: Deferred[Any] = Deferred(lambda _: self._abort())
         self._build = build
 
@@ -143,8 +139,12 @@ class _Handshake(Protocol):
 
     def handshakeCompleted(self) -> None:
         """Called by TLSMemoryBIOProtocol; what it reads from now on goes to its ``wrappedProtocol``."""
-        protocol = self._build()
         tls: Any = self.transport
+        if not self.verified:
+            self.refusal = "certificate was not verified"
+            tls.abortConnection()
+            return
+        protocol = self._build()
         tls.wrappedProtocol = protocol
         protocol.makeConnection(tls)
         self.done.callback(protocol)
@@ -164,20 +164,6 @@ class _Handshake(Protocol):
     def _abort(self) -> None:
         tls: Any = self.transport
         tls.abortConnection()
-
-
-def _keep_alive(transport: Any) -> None:
-    """TCP keepalive with times that fit a stream; the kernel's first probe comes after two hours. TCP_NODELAY is Twisted's default."""
-    if not ITCPTransport.providedBy(transport):
-        return
-    handle = cast(socket.socket, ISystemHandle(transport).getHandle())
-    if handle.family == socket.AF_UNIX:  # Twisted's UNIX client claims to be a TCP transport
-        return
-    transport.setTcpKeepAlive(True)
-    for option, value in (("TCP_KEEPIDLE", KEEPALIVE_IDLE), ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL), ("TCP_KEEPCNT", KEEPALIVE_PROBES)):
-        number = getattr(socket, option, None)  # not every platform has each of them
-        if number is not None:
-            handle.setsockopt(socket.IPPROTO_TCP, number, value)
 
 
 def _explain(failure: Failure, timeout: float) -> Failure:

@@ -17,7 +17,7 @@ from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.internet.ssl import Certificate, CertificateOptions, platformTrust, trustRootFromCertificates
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
@@ -25,9 +25,10 @@ from txsse.config.errors import Refused
 
 
 class Refusable(Protocol):
-    """Whoever wants to know why a peer's certificate was refused."""
+    """Whoever wants to know what became of a peer's certificate."""
 
-    refusal: str
+    refusal: str  # why it was refused, or ""
+    verified: bool  # it was looked at and found good: a handshake that ends without this must not be trusted
 
 
 @attrs.frozen(eq=False)
@@ -35,7 +36,7 @@ class ClientTLS:
     """The TLS side of one target; its OpenSSL context is made once and shared by all connections."""
 
     name: str  # the host name or IP address the certificate must be for; a host name is also sent as SNI
-    _options: IOpenSSLClientConnectionCreator
+    _options: CertificateOptions
 
     @classmethod
     def load(cls, name: str, *, ca_file: str = "", cert: str = "", key: str = "") -> ClientTLS:
@@ -47,21 +48,25 @@ class ClientTLS:
         """
         if key and not cert:
             raise Refused("tls.key: given without tls.cert")
-        extra: dict[str, Any] = {}
+        own: dict[str, Any] = {}
         if cert:
-            chain = _certificates("tls.cert", cert)
-            extra = {"certificate": chain[0], "extraCertChain": chain[1:], "privateKey": _private_key(key or cert)}
-        trust = trustRootFromCertificates([Certificate(each) for each in _certificates("tls.ca_file", ca_file)]) if ca_file else None
-        return cls(name, optionsForClientTLS(name, trustRoot=trust, extraCertificateOptions=extra))
+            first, *chain = _certificates("tls.cert", cert)
+            own = {"certificate": first, "extraCertChain": chain, "privateKey": _private_key(key or cert)}
+        options = CertificateOptions(trustRoot=_authorities(ca_file) if ca_file else platformTrust(), **own)
+        try:
+            options.getContext()  # else a key that does not fit is found out by the first connection
+        except SSL.Error as error:
+            raise Refused(f"tls.key: {key or cert} is not the key of the certificate in {cert}: {tls_reason(error)}") from error
+        return cls(name, options)
 
     def creator(self, refusable: Refusable) -> IOpenSSLClientConnectionCreator:
-        """What makes the OpenSSL connection of one attempt; *refusable* learns the reason of a refusal."""
+        """What makes the OpenSSL connection of one attempt; *refusable* learns the verdict."""
         return _StrictCreator(self, refusable)
 
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _StrictCreator:
-    """Twisted's own creator with the verification callback replaced."""
+    """What optionsForClientTLS makes, with a verification callback of our own."""
 
     def __init__(self, tls: ClientTLS, refusable: Refusable) -> None:
         self._tls = tls
@@ -76,9 +81,12 @@ class _StrictCreator:
                 return False
             if depth == 0:
                 refusable.refusal = identity_problem(certificate.to_cryptography(), name)
+                refusable.verified = not refusable.refusal
             return not refusable.refusal
 
         connection: SSL.Connection = self._tls._options.clientConnectionForTLS(tlsProtocol)
+        if not is_ip(name):  # RFC 6066 section 3
+            connection.set_tlsext_host_name(name.encode("ascii"))
         connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
         return connection
 
@@ -142,17 +150,22 @@ def _read(option: str, path: str) -> bytes:
         raise Refused(f"{option}: cannot read {path}: {error.strerror}") from error
 
 
-def _certificates(option: str, path: str) -> list[crypto.X509]:
+def _certificates(option: str, path: str) -> list[x509.Certificate]:
     pem = _read(option, path)
     try:
-        return [crypto.X509.from_cryptography(each) for each in x509.load_pem_x509_certificates(pem)]
+        return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
         raise Refused(f"{option}: {path} holds no PEM certificate") from error
 
 
-def _private_key(path: str) -> crypto.PKey:
+def _authorities(path: str) -> Any:
+    found = _certificates("tls.ca_file", path)
+    return trustRootFromCertificates([Certificate(crypto.X509.from_cryptography(each)) for each in found])
+
+
+def _private_key(path: str) -> object:
     pem = _read("tls.key", path)
     try:
-        return crypto.PKey.from_cryptography_key(load_pem_private_key(pem, password=None))  # type: ignore[arg-type]  # union of all key kinds
+        return load_pem_private_key(pem, password=None)
     except (ValueError, TypeError) as error:
         raise Refused(f"tls.key: {path} holds no unencrypted PEM private key") from error

@@ -1,0 +1,213 @@
+"""The parts of the documentation that are made from the code: tables, references, diagrams. Every function returns reST, or SVG.
+
+Nothing here needs Sphinx, so that the tests can ask whether everything there is, is documented.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import diagrams
+from prometheus_client.parser import text_string_to_metric_families
+
+from txsse.admin.exposition import Exposition
+from txsse.cli.main import main
+from txsse.config.reference import reference
+from txsse.errors import CODES
+from txsse.exchange import table
+from txsse.exchange.events import Event, Timer
+from txsse.metrics import BOUNDS, Histogram, Metrics
+from txsse.tap import Options
+from txsse.upstream import state as upstream
+
+# Where each state stands in the diagrams: (column, row).
+EXCHANGE_PLACES = {
+    "NEW": (0.62, 0),
+    "HELD": (0, 1),
+    "SENT": (1.15, 2),
+    "JUDGING": (0, 3),
+    "STREAMING": (1.15, 4),
+    "PLAIN": (0, 5),
+    "TRAILING": (1.15, 6),
+    "FAILING": (1.15, 7),
+    "ENDED": (1.15, 8.3),
+}
+UPSTREAM_PLACES = {"unknown": (1.3, 0), "down": (0, 3.3), "loading": (2.6, 3.3), "ready": (1.3, 1.6)}
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], widths: Sequence[int]) -> str:
+    lines = [".. list-table::", "   :header-rows: 1", f"   :widths: {' '.join(map(str, widths))}", ""]
+    for row in [titles, *rows]:
+        for number, cell in enumerate(row):
+            lines.append(f"   {'* -' if number == 0 else '  -'} {cell}")
+    return "\n".join(lines) + "\n"
+
+
+def _sentence(text: str | None) -> str:
+    """A docstring's first paragraph, on one line, without references to classes."""
+    return re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"``\1``", " ".join((text or "").partition("\n\n")[0].split()))
+
+
+def _code(text: str) -> str:
+    return f"``{text}``"
+
+
+# -- the life of a request
+
+
+def _event_name(key: Any) -> str:
+    return key.name if isinstance(key, Timer) else str(key.__name__)
+
+
+def exchange_diagram() -> str:
+    """The life of a request, drawn from :data:`txsse.exchange.table.TABLE`."""
+    edges: dict[tuple[str, str], list[str]] = {}
+    for state, row in table.TABLE.items():
+        for key, cell in row.items():
+            for to in cell.to:
+                if to is not state:
+                    edges.setdefault((state.name, to.name), []).append(_event_name(key))
+    rails = {
+        "FAILING": "a failure that the client can still be told of",
+        "ENDED": "complete, or nobody can be told any more",
+    }
+    return diagrams.svg(diagrams.Diagram("The life of a request", EXCHANGE_PLACES, edges, rails))
+
+
+def exchange_table() -> str:
+    """Every transition, state by state, with the reason its row gives."""
+    parts = []
+    for state, row in table.TABLE.items():
+        title = f"{state.name}: {state.value}"
+        parts.append(f"{title}\n{'^' * len(title)}\n")
+        if not row:
+            parts.append("Nothing happens any more.\n")
+            continue
+        cells = [
+            (_event(key), cell.why[0].upper() + cell.why[1:] + ".", ", ".join("stays" if to is state else to.name for to in cell.to))
+            for key, cell in row.items()
+        ]
+        parts.append(_table(("Event", "What happens, and why", "Next state"), cells, (24, 56, 20)))
+    return "\n".join(parts)
+
+
+def _event(key: Any) -> str:
+    return f"timer {_code(key.name)}" if isinstance(key, Timer) else _code(key.__name__)
+
+
+def exchange_events() -> str:
+    """The events of the table, as their classes describe them."""
+    events = [(_code(event.__name__), _sentence(event.__doc__)) for event in Event.__args__ if event.__name__ != "Elapsed"]
+    timers = [(f"timer {_code(timer.name)}", f"The time of {_code(timer.value)} is over.") for timer in Timer]
+    return _table(("Event", "Meaning"), [*events, *timers], (26, 74))
+
+
+# -- readiness
+
+
+def upstream_diagram() -> str:
+    """What is known of an upstream, drawn from :data:`txsse.upstream.state.TABLE`."""
+    edges: dict[tuple[str, str], list[str]] = {}
+    for state, row in upstream.TABLE.items():
+        for event, to in row.items():
+            if to is not state:
+                edges.setdefault((state.value, to.value), []).append(event.value)
+    return diagrams.svg(diagrams.Diagram("What is known of an upstream", UPSTREAM_PLACES, edges))
+
+
+def upstream_table() -> str:
+    rows = [(_code(state.value), event.value, _code(to.value)) for state, row in upstream.TABLE.items() for event, to in row.items()]
+    return _table(("State", "What is heard", "Next state"), rows, (25, 45, 30))
+
+
+# -- references
+
+
+def options() -> str:
+    """Every table and key of the configuration file."""
+    return reference()
+
+
+def command_line() -> str:
+    """The options of ``twistd sse-proxy``."""
+    made = Options()
+    takes_value = {name.rstrip("=") for name in made.longOpt if name.endswith("=")}
+    rows = []
+    for name, doc in sorted(made.docs.items()):
+        text, _, default = " ".join(str(doc).split()).partition("  [")
+        text, _, default = text.partition(" [") if not default else (text, "", default)
+        option = _code(f"--{name}" + (f" {name.upper()}" if name in takes_value else ""))
+        rows.append((option, text.rstrip(".") + ".", _code(default.rstrip("]")) if default else ""))
+    return _table(("Option", "Meaning", "Default"), rows, (24, 50, 26))
+
+
+def console_script() -> str:
+    """What ``txsse COMMAND --help`` prints."""
+    parts = []
+    for command in ([], ["demo"], ["watch"], ["check"]):
+        said = "\n".join(f"   {line}".rstrip() for line in _help([*command, "--help"]).splitlines())
+        parts.append(f".. code-block:: text\n\n{said}\n")
+    return "\n".join(parts)
+
+
+def _help(arguments: list[str]) -> str:
+    said = io.StringIO()
+    columns = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "100"
+    try:
+        with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+            main(arguments)
+    finally:
+        if columns is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = columns
+    return said.getvalue()
+
+
+def errors() -> str:
+    """The error codes with their status and types."""
+    rows = [(_code(code.name), str(code.status), _code(code.openai_type), _code(code.anthropic_type)) for code in CODES.values()]
+    return _table(("Code", "Status", "OpenAI type", "Anthropic type"), rows, (28, 10, 31, 31))
+
+
+@contextlib.contextmanager
+def _one_of_each() -> Iterator[Metrics]:
+    class _Upstream:
+        name, state, waiting = "llama", "ready", 0
+
+    metrics = Metrics(upstreams=lambda: [_Upstream()])
+    metrics.requests["chat", 200, "ok"] += 1
+    metrics.keepalives["hold"] += 1
+    for counter in (metrics.in_flight, metrics.relayed_bytes, metrics.rejections, metrics.stream_errors, metrics.unterminated):
+        counter["chat"] += 1
+    for histograms in (metrics.hold_seconds, metrics.first_byte_seconds):
+        histograms["chat"] = Histogram()
+    yield metrics
+
+
+def metrics() -> str:
+    """The metrics, out of a scrape."""
+    with _one_of_each() as counted:
+        scraped = Exposition(counted).render().decode()
+    rows = []
+    for family in text_string_to_metric_families(scraped):
+        if not family.name.startswith("txsse_"):
+            continue
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
+        rows.append((_code(name), family.type, ", ".join(map(_code, labels)), family.documentation))
+    bounds = ", ".join(f"{bound:g}" for bound in BOUNDS)
+    return _table(("Metric", "Type", "Labels", "Meaning"), rows, (34, 12, 20, 34)) + f"\nHistograms have the bounds {bounds} seconds.\n"
+
+
+PAGES = {
+    page.__name__.replace("_", "-"): page
+    for page in (exchange_table, exchange_events, upstream_table, options, command_line, console_script, errors, metrics)
+}
+PICTURES = {page.__name__.replace("_", "-"): page for page in (exchange_diagram, upstream_diagram)}

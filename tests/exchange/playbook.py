@@ -1,0 +1,208 @@
+"""Scripts for the machine: what happens to an exchange (``>>``) and what has to follow from it (``<<``), with time.
+
+::
+
+    assert (
+        Playbook()
+        >> ev.Begin(ready=True)
+        << act.SetTimer(Timer.COMMIT, 5)
+        << act.SetTimer(Timer.FIRST_BYTE, 600)
+        << act.Dispatch()
+        >> Wait(1)
+        >> ev.ClientGone()
+        << act.AbortUpstream()
+        << act.CancelTimers()
+        << act.Done("client_closed")
+    )
+
+A script says everything: each action, in its order. On a mismatch both scripts are printed. A playbook that nobody asserts fails when
+it is dropped, for a test that forgets ``assert`` would pass whatever the machine did.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, Final
+from unittest.mock import ANY
+
+import attrs
+
+from txsse.config import model
+from txsse.dialects import DIALECTS, Dialect, Speaker
+from txsse.exchange import actions as act
+from txsse.exchange import events as ev
+from txsse.exchange.events import Timer
+from txsse.exchange.machine import Machine
+from txsse.exchange.policy import Policy
+from txsse.exchange.relay import Phase, Relay
+from txsse.exchange.table import TABLE, HeadOf, State
+from txsse.exchange.voice import HoldStatus, Voice
+from txsse.routes import policy_of
+from txsse.wire.http1 import ResponseHead
+
+SPEAKER: Final = Speaker("0123456789abcdef", 1_700_000_000, "tiny")
+PHASES: Final[dict[Phase, ev.Event]] = {
+    Phase.FIRST_BYTE: ev.FirstByte(),
+    Phase.FIRST_EVENT: ev.FirstEvent(),
+    Phase.TERMINAL: ev.TerminalEvent(),
+}
+Visit = tuple[State, "type[Any] | Timer", State]
+
+STREAM_HEAD: Final = ResponseHead(200, b"OK", b"HTTP/1.1", [(b"Content-Type", b"text/event-stream")])
+RELAY: Final[Any] = ANY
+"""Stands in a script for the relay that the machine opens."""
+
+
+@attrs.frozen
+class Wait:
+    """``>> Wait(seconds)``: time passes, and no timer rings."""
+
+    seconds: float
+
+
+@attrs.frozen
+class Feed:
+    """``>> Feed(data)``: body bytes go through the open relay; the turns of the stream that it tells are events for the machine."""
+
+    data: bytes
+
+
+@attrs.frozen
+class FeedEnd:
+    """``>> FeedEnd()``: upstream's body is complete; what the relay kept back goes out before the machine hears of it."""
+
+
+@attrs.frozen
+class Through:
+    """``<< Through(data)``: upstream's bytes that the relay let pass."""
+
+    data: bytes
+
+
+Step = ev.Event | Wait | Feed | FeedEnd
+Outcome = act.Action | Through
+
+
+def make_policy(**changes: Any) -> Policy:
+    """The defaults of the product, with *changes*."""
+    return attrs.evolve(policy_of(model.Route(), model.Upstream()), **changes)
+
+
+def make_voice(policy: Policy, dialect: Dialect, *, show_text: bool = True, status: HoldStatus | None = None) -> Voice:
+    known = status or HoldStatus("llama", "down", 12.34, "connection refused")
+    return Voice(dialect, policy, lambda: SPEAKER, lambda: known, show_text)
+
+
+class Player:
+    """A machine at work, without a script: hears steps, writes down what follows, and keeps what the client has."""
+
+    def __init__(self, *, dialect: str = "openai-chat", streaming: bool = True, show_text: bool = True, **policy: Any) -> None:
+        self.policy = make_policy(**policy)
+        self.dialect = DIALECTS[dialect]
+        self.voice = make_voice(self.policy, self.dialect, show_text=show_text)
+        self.now = 100.0
+        self.machine = Machine(
+            self.policy,
+            self.voice,
+            streaming=streaming,
+            began=self.now,
+            received=self.now,
+            on_phase=lambda phase: self._hear(PHASES[phase]),
+        )
+        self.relay: Relay | None = None
+        self.outcomes: list[Outcome] = []
+        self.client = b""
+        """Body bytes the client has, if it got a stream."""
+        self.visited: set[Visit] = set()
+
+    @property
+    def head_of(self) -> HeadOf:
+        return self.machine.head_of
+
+    @property
+    def state(self) -> State:
+        return self.machine.state
+
+    def play(self, *steps: Step) -> list[Outcome]:
+        """Hear *steps*; answers with what followed from them."""
+        at = len(self.outcomes)
+        for step in steps:
+            match step:
+                case Wait(seconds):
+                    self.now += seconds
+                case Feed(data):
+                    assert self.relay is not None, "body bytes, but no relay is open"
+                    self._through(self.relay.feed(data))
+                case FeedEnd():
+                    assert self.relay is not None, "an end, but no relay is open"
+                    self._through(self.relay.end())
+                    self._hear(ev.BodyEnded())
+                case _:
+                    self._hear(step)
+        return self.outcomes[at:]
+
+    def _through(self, data: bytes) -> None:
+        if data:
+            self.client += data
+            self.outcomes.append(Through(data))
+
+    def _hear(self, event: ev.Event) -> None:
+        before = self.machine.state
+        actions = self.machine.handle(event, self.now)
+        self.visited.add((before, event.timer if isinstance(event, ev.Elapsed) else type(event), self.machine.state))
+        for action in actions:
+            self.outcomes.append(action)
+            match action:
+                case act.Commit(data) | act.Send(data):
+                    self.client += data
+                case act.OpenRelay(relay):
+                    self.relay = relay
+
+
+class Playbook:
+    """A script and the machine to try it on. Keyword arguments: as for :class:`Player`."""
+
+    def __init__(self, **player: Any) -> None:
+        self.player = Player(**player)
+        self._expected: list[tuple[str, Any]] = []
+        self._found: list[tuple[str, Any]] = []
+        self._asserted = False
+
+    def __rshift__(self, step: Step) -> Playbook:
+        self._expected.append((">>", step))
+        self._found.append((">>", step))
+        try:
+            self._found += [("<<", outcome) for outcome in self.player.play(step)]
+        except BaseException:
+            self._asserted = True  # the failure is told already
+            raise
+        return self
+
+    def __lshift__(self, outcome: Outcome) -> Playbook:
+        self._expected.append(("<<", outcome))
+        return self
+
+    def __bool__(self) -> bool:
+        self._asserted = True
+        if self._expected != self._found:
+            raise AssertionError("the machine plays another script (- expected, + found)\n" + "\n".join(self._difference()))
+        return True
+
+    def _difference(self) -> Iterable[str]:
+        expected: list[str] = []
+        found = [f"{sign} {each!r}" for sign, each in self._found]
+        for at, (sign, each) in enumerate(self._expected):
+            # What a script leaves open ("any relay") is no difference.
+            met = at < len(found) and self._found[at] == (sign, each)
+            expected.append(found[at] if met else f"{sign} {each!r}")
+        return difflib.ndiff(expected, found)
+
+    def __del__(self) -> None:
+        if not self._asserted:
+            raise AssertionError("a playbook was written and never asserted")
+
+
+def all_rows() -> set[tuple[State, type[Any] | Timer]]:
+    """Every cell of the table."""
+    return {(state, key) for state, rows in TABLE.items() for key in rows}

@@ -1,0 +1,273 @@
+"""The neighbours of a conductor, without sockets: a client's side, a backend and an owner that write down what they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from txsse.clock import Alarms
+from txsse.conductor import Conductor
+from txsse.config import model
+from txsse.dialects import DIALECTS
+from txsse.errors import ProxyError
+from txsse.exchange import actions as act
+from txsse.forwarded import TrustedProxies
+from txsse.interfaces import Failed, Receiver, Request
+from txsse.routes import BoundRoute
+from txsse.upstream.backend import Backend
+from txsse.upstream.endpoints import Target
+from txsse.upstream.state import State
+from txsse.wire.headers import Headers
+from txsse.wire.http1 import RequestHead, ResponseHead
+
+STEP = 0.005
+
+
+class RecordingDownstream:
+    """Implements :class:`txsse.interfaces.Downstream`, and holds its caller to the order of calls that it promises."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.stall_timeout = 0.0
+        self.status = 0
+        self.headers: Headers = []
+        self.has_body = True
+        self.writes: list[tuple[float, bytes]] = []
+        self.end = ""
+        """``finish``, ``cut`` or ``abort``."""
+        self.ended_at = 0.0
+        self.unsent = 0
+        self.forgotten = False
+        self.gone = False
+        """Set by a test: the client has left, every call is a no-op."""
+        self.on_write: Callable[[], None] = lambda: None
+        self._clock = clock
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(data for _, data in self.writes)
+
+    @property
+    def times(self) -> list[float]:
+        return [time for time, _ in self.writes]
+
+    def header(self, name: bytes) -> bytes | None:
+        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+    def start(self, status: int, reason: bytes, headers: Headers, *, has_body: bool = True) -> None:
+        if self.gone:
+            return
+        assert self.status == 0, "two heads"
+        assert not self.end
+        self.status, self.headers, self.has_body = status, headers, has_body
+
+    def write(self, data: bytes) -> None:
+        if self.gone:
+            return
+        assert data
+        assert self.status, "bytes before the head"
+        assert not self.end, "bytes after the end"
+        self.writes.append((self._clock.seconds(), data))
+        self.on_write()
+
+    def finish(self) -> None:
+        self._end("finish")
+
+    def cut(self) -> None:
+        self._end("cut")
+
+    def abort(self) -> None:
+        self._end("abort")
+
+    def _end(self, how: str) -> None:
+        if self.gone:
+            return
+        assert not self.end, "two ends"
+        self.end, self.ended_at = how, self._clock.seconds()
+
+    def pending(self) -> int:
+        return self.unsent
+
+    def forget_body(self) -> None:
+        self.forgotten = True
+
+
+class FakeDispatch:
+    """One request as a backend got it; the test answers through :attr:`receiver`."""
+
+    def __init__(self, head: bytes, body: bytes, receiver: Receiver, fresh: bool) -> None:
+        self.head = head
+        self.body = body
+        self.receiver = receiver
+        self.fresh = fresh
+        self.aborted = False
+        self.paused = False
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.receiver = cast(Receiver, None)  # hears no more
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+
+@attrs.define(eq=False)
+class FakeGate:
+    state: State = State.READY
+    cold: bool = False
+    last_error: str = ""
+    marks: list[tuple[str, str]] = attrs.field(factory=list)
+
+    def mark_down(self, detail: str) -> None:
+        self.state, self.last_error = State.DOWN, detail
+        self.marks.append(("down", detail))
+
+    def mark_loading(self, detail: str) -> None:
+        self.state, self.last_error = State.LOADING, detail
+        self.marks.append(("loading", detail))
+
+
+class FakeBackend:
+    """What a conductor uses of :class:`txsse.upstream.backend.Backend`."""
+
+    def __init__(self, *, ready: bool = True) -> None:
+        self.name = "llama"
+        self.gate = FakeGate(State.READY if ready else State.DOWN, cold=not ready, last_error="" if ready else "connection refused")
+        self.in_flight = 0
+        self.dispatches: list[FakeDispatch] = []
+        self.waiters: list[Deferred[None]] = []
+        self.on_dispatch: Callable[[FakeDispatch], None] = lambda dispatch: None
+        self.config = model.Upstream(name="llama", url="http://127.0.0.1:1")
+        self.target = Target.parse(self.config.url)
+        self.set_headers: Headers = []
+
+    @property
+    def ready(self) -> bool:
+        return self.gate.state is State.READY
+
+    def wait(self) -> Deferred[None]:
+        waiter: Deferred[None] = Deferred(self.waiters.remove)
+        self.waiters.append(waiter)
+        return waiter
+
+    def open(self) -> None:
+        """The upstream is ready: let everybody through."""
+        self.gate.state = State.READY
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            waiter.callback(None)
+
+    def dispatch(self, head: bytes, body: bytes, method: bytes, receiver: Receiver, *, fresh: bool) -> FakeDispatch:
+        dispatch = FakeDispatch(head, body, receiver, fresh)
+        self.dispatches.append(dispatch)
+        self.on_dispatch(dispatch)
+        return dispatch
+
+    @property
+    def last(self) -> FakeDispatch:
+        return self.dispatches[-1]
+
+
+class FakeOwner:
+    """What a conductor needs of the proxy, without one."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.alarms = Alarms(clock)
+        self.keepalives: list[str] = []
+        self.refused: list[ProxyError] = []
+        self.ended: list[act.Done] = []
+        self.broken = False
+
+    def upstream_head(self, conductor: Conductor) -> bytes:
+        if self.broken:
+            raise ZeroDivisionError("a bug")
+        return b"POST / HTTP/1.1\r\n\r\n"
+
+    def relayed_headers(self, conductor: Conductor, head: ResponseHead) -> Headers:
+        return head.headers
+
+    def committed_headers(self, conductor: Conductor) -> Headers:
+        return [(b"Content-Type", conductor.dialect.content_type), (b"Cold", b"true" if conductor.cold else b"false")]
+
+    def answer_error(self, conductor: Conductor, error: ProxyError) -> None:
+        self.refused.append(error)
+        conductor.downstream.start(error.http_status, b"", [])
+        conductor.downstream.write(conductor.dialect.error_body(error))
+        conductor.downstream.finish()
+
+    def count_keepalive(self, phase: str) -> None:
+        self.keepalives.append(phase)
+
+    def exchange_ended(self, conductor: Conductor, done: act.Done) -> None:
+        self.ended.append(done)
+
+
+class Stage:
+    """An exchange with everything around it."""
+
+    def __init__(
+        self,
+        route: model.Route | None = None,
+        upstream: model.Upstream | None = None,
+        *,
+        ready: bool = True,
+        streaming: bool = True,
+        dialect: str = "openai-chat",
+        method: bytes = b"POST",
+        body: bytes = b'{"stream":true}',
+        clock: Clock | None = None,
+    ) -> None:
+        self.clock = Clock() if clock is None else clock
+        self.owner = FakeOwner(self.clock)
+        self.backend = FakeBackend(ready=ready)
+        if upstream is not None:
+            self.backend.config = upstream
+        self.route = BoundRoute.bind(route or model.Route(name="llama"), cast(Backend, self.backend), "test", TrustedProxies())
+        self.downstream = RecordingDownstream(self.clock)
+        now = self.clock.seconds()
+        head = RequestHead(method, b"/v1/chat/completions", b"HTTP/1.1", [(b"Host", b"x")])
+        self.request = Request(head, body, "192.0.2.1", False, b"x", b"/v1/chat/completions", now, now)
+        self.conductor = Conductor(
+            self.owner,
+            self.route,
+            self.request,
+            self.downstream,
+            DIALECTS[dialect],
+            streaming=streaming,
+            model=lambda: "tiny",
+            show_text=True,
+            request_id=b"r",
+        )
+
+    def begin(self) -> Stage:
+        self.conductor.begin()
+        return self
+
+    def wait(self, seconds: float, step: float = STEP) -> None:
+        """Time passes in small steps, as in a reactor that has much to do."""
+        for _ in range(round(seconds / step)):
+            self.clock.advance(step)
+
+    def answer(self, status: int = 200, kind: bytes = b"text/event-stream", *more: tuple[bytes, bytes]) -> None:
+        self.backend.last.receiver.response_started(ResponseHead(status, b"OK", b"HTTP/1.1", [(b"Content-Type", kind), *more]))
+
+    def body(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self.backend.last.receiver.body_received(piece)
+
+    def ended(self) -> None:
+        self.backend.last.receiver.response_ended()
+
+    def failed(self, failed: Failed) -> None:
+        self.backend.last.receiver.dispatch_failed(failed)
+
+    @property
+    def outcome(self) -> str:
+        (done,) = self.owner.ended
+        return done.outcome

@@ -1,0 +1,258 @@
+"""The backend is ready but silent: before its response head, and between the head and the first event."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from twisted.internet import reactor
+
+from tests.integration.bench import ASK, CHAT, DONE, PLAIN, SSE, Bench, ch, error_of, is_cut, last_error, median_of
+from tests.integration.process import TIMES, route, server, upstream
+from txsse.testing import HANG, LAST_CHUNK, REQUEST, STREAM_HEAD, answer, chunk, head, sleep, steps, stream
+
+READY = 'probe = { preset = "none" }\n'
+CONFIG = (
+    server('cold_start_header = "X-Cold"')
+    + upstream(more=READY)
+    + upstream("hasty", READY + 'timeouts = { first_byte = "200ms" }')
+    + upstream("total", READY + 'timeouts = { total = "250ms" }')
+    + upstream("idle", READY + 'timeouts = { idle = "200ms" }')
+    + upstream("strict", READY + 'timeouts = { idle = "200ms", first_byte = "200ms", comments_count = false }')
+    + route("hasty", "hasty")
+    + route("total", "total")
+    + route("idle", "idle")
+    + route("strict", "strict")
+    + route("event", more=TIMES.replace("heartbeat = 0", "heartbeat = 0\nform = 'event'"))
+    + route("none", more=TIMES.replace("heartbeat = 0", "heartbeat = 0\nform = 'none'"))
+    + route("heartbeat", more=TIMES.replace("heartbeat = 0", "heartbeat = '250ms'"))
+    + route("always", more=TIMES + "[route.stream]\n", to="main").replace("match =", "streaming = 'always'\nmatch =")
+    + route("never", more=TIMES).replace("match =", "streaming = 'never'\nmatch =")
+    + route()
+)
+
+
+@pytest.mark.parametrize("get", [False, True])
+async def test_silence_before_the_head_is_filled_with_keepalives(bench: Bench, get: bool) -> None:
+    body = (b"data: 1\n\n",) if get else (ch("a"), DONE)
+    await bench.play(steps(REQUEST, 0.55, stream(*body)))
+    client = await (bench.get() if get else bench.post())
+    response = await client.complete()
+    assert response.header("content-type") == b"text/event-stream; charset=utf-8"
+    assert response.header("x-cold") == b"false"
+    assert response.header("x-txsse-cold-start") is None
+    writes = [data for _, data in client.body_reads]
+    assert client.reads[0].body == b": txsse\n", "the first keepalive leaves with the head"
+    assert 5 <= writes.count(b": txsse\n") <= 6
+    assert client.body == b": txsse\n" * writes.count(b": txsse\n") + b"".join(body)
+
+
+async def test_silence_after_the_head_is_filled_too(bench: Bench) -> None:
+    await bench.play(steps(REQUEST, 0.25, STREAM_HEAD, 0.25, chunk(ch("a") + DONE) + LAST_CHUNK))
+    client = await bench.post()
+    await client.complete()
+    count = client.body.count(b": txsse\n")
+    assert 4 <= count <= 5
+    assert client.body == b": txsse\n" * count + ch("a") + DONE
+
+
+async def test_a_head_inside_the_grace_passes_before_the_silence(bench: Bench) -> None:
+    fields = ["Content-Type: text/event-stream", "X-Upstream: yes", "Transfer-Encoding: chunked"]
+    await bench.play(steps(REQUEST, head("HTTP/1.1 200 OK", fields), 0.25, chunk(ch("a") + DONE) + LAST_CHUNK))
+    client = await bench.post()
+    response = await client.complete()
+    assert response.header("x-upstream") == b"yes"
+    assert response.header("content-type") == b"text/event-stream"
+    assert client.body == b": txsse\n" * 2 + ch("a") + DONE
+
+
+async def test_bar_the_first_byte_comes_at_commit_after(bench: Bench) -> None:
+    await bench.play(steps(REQUEST, HANG))
+
+    async def measure() -> float:
+        client = await bench.client()
+        sent = client.post(CHAT, ASK)
+        await client.head()
+        client.close()
+        return client.reads[0].at - sent
+
+    assert 0.049 <= await median_of(5, measure) <= 0.1
+
+
+async def test_bar_the_first_event_comes_within_10_ms(bench: Bench) -> None:
+    sent: list[float] = []
+
+    async def play(connection) -> None:  # type: ignore[no-untyped-def]
+        while True:
+            await connection.request()
+            await sleep(reactor, 0.12)
+            sent.append(reactor.seconds())
+            connection.send(stream(ch("a"), DONE))
+
+    await bench.play(play)
+
+    async def measure() -> float:
+        client = await bench.post()
+        came = await client.contains(ch("a"))
+        await client.complete()
+        return came - sent[-1]
+
+    assert await median_of(7, measure) <= 0.01
+
+
+async def test_a_plain_request_waits_in_silence(bench: Bench) -> None:
+    await bench.play(steps(REQUEST, 0.3, answer(b"{}", "418 Teapot")))
+    client = await bench.post(PLAIN)
+    await sleep(reactor, 0.25)
+    assert client.reads == []
+    assert (await client.complete()).start == b"HTTP/1.1 418 Teapot"
+
+
+DETECTION = [
+    (b'{"stream":true,"model":"test"}', True),
+    (b'{"stream":false}', False),
+    (b'{"model":"test"}', False),
+    (b"", False),
+    (b"not json", False),
+    (b'{"stream":"true"}', False),
+    (b'{"stream":1}', False),
+    (b'{"stream":null}', False),
+    (b'{"messages":[{"content":"\\"stream\\":true"}]}', False),
+    (b'{"metadata":{"stream":true}}', False),
+    (b'[{"stream":true}]', False),
+    (b'\xef\xbb\xbf{"stream":true}', True),
+    (b' \r\n\t{ "stream" : true }\n', True),
+    (b'{"stream":true,"stream":false}', False),
+    (b'{"stream":false,"stream":true}', True),
+    (b'{"\\u0073tream":true}', True),
+    (b'{"a":' + b"[" * 5000 + b"]" * 5000 + b',"n":1e999999,"stream":true}', True),
+    (b'{"x":"' + b"y" * 300_000 + b'","stream":true}', True),
+]
+
+
+@pytest.mark.parametrize(("body", "streams"), DETECTION, ids=[repr(body[:24]) for body, _ in DETECTION])
+async def test_the_body_decides_whether_a_request_streams(bench: Bench, body: bytes, streams: bool) -> None:
+    await bench.play(steps(REQUEST, 0.12, stream(DONE)))
+    client = await bench.post(body, headers=[SSE])
+    await client.complete()
+    assert client.body.startswith(b": txsse\n") == streams
+    assert client.response.header("content-type") == (b"text/event-stream; charset=utf-8" if streams else b"text/event-stream")
+    assert bytes(bench.upstream.requests[0].body) == body
+
+
+async def test_an_encoded_body_does_not_stream(bench: Bench) -> None:
+    await bench.play(steps(REQUEST, 0.12, stream(DONE)))
+    client = await bench.post(b'{"stream":true}', headers=["Content-Encoding: gzip"])
+    await client.complete()
+    assert client.body == DONE
+
+
+@pytest.mark.parametrize(("case", "body", "streams"), [("always", PLAIN, True), ("never", ASK, False)])
+async def test_a_route_can_decide(bench: Bench, case: str, body: bytes, streams: bool) -> None:
+    await bench.play(steps(REQUEST, 0.12, stream(DONE)))
+    client = await bench.post(body, case=case)
+    await client.complete()
+    assert client.body.startswith(b": txsse\n") == streams
+
+
+async def test_the_event_form_is_a_chunk_that_naive_readers_survive(bench: Bench) -> None:
+    await bench.play(steps(REQUEST, 0.17, stream(ch("a"), DONE)))
+    client = await bench.post(case="event")
+    await client.complete()
+    wanted = (
+        rb'data: \{"id":"chatcmpl-txsse-[0-9a-f]+","object":"chat.completion.chunk","created":[0-9]{10},"model":"m",'
+        rb'"choices":\[\{"index":0,"delta":\{"content":""\},"finish_reason":null\}\]\}\n\n'
+    )
+    assert re.fullmatch(rb"(" + wanted + rb"){2}", client.body.removesuffix(ch("a") + DONE)), client.body
+    assert len({json.loads(each.data)["id"] for each in client.events[:-2]}) == 1
+
+
+async def test_keepalives_can_be_switched_off(bench: Bench) -> None:
+    await bench.play(steps(REQUEST, 0.25, stream(ch("a"), DONE)))
+    client = await bench.post(case="none")
+    await client.complete()
+    assert client.body == ch("a") + DONE
+
+
+async def test_heartbeats_are_slower_than_keepalives_and_end_with_the_first_event(bench: Bench) -> None:
+    await bench.play(steps(REQUEST, 0.6, STREAM_HEAD, chunk(ch("a")), 0.3, chunk(DONE) + LAST_CHUNK))
+    client = await bench.post(case="heartbeat")
+    await client.complete()
+    beats = [each for each in client.events if "chatcmpl-txsse-" in each.data]
+    assert len(beats) == 2
+    assert client.events[:2] == beats
+    assert client.body.count(b": txsse\n") >= 4
+
+
+async def test_no_head_in_time_is_504_before_the_commit(bench: Bench) -> None:
+    await bench.play(steps(REQUEST, HANG))
+    client = await bench.client()
+    sent = client.post(CHAT, PLAIN, ["X-Case: hasty"])
+    assert (await client.complete()).status == 504
+    assert 0.19 <= client.reads[0].at - sent <= 0.35
+    assert error_of(client.body)["code"] == "upstream_timeout"
+    await bench.upstream.connections[0].gone(0.3)
+
+
+BUSY = STREAM_HEAD + chunk(b": busy\n\n")
+
+
+@pytest.mark.parametrize(("case", "script"), [("hasty", b""), ("hasty", STREAM_HEAD), ("strict", BUSY)])
+async def test_no_first_event_in_time_is_an_error_frame_after_the_commit(bench: Bench, case: str, script: bytes) -> None:
+    await bench.play(steps(REQUEST, 0.08, script, HANG))
+    client = await bench.post(case=case)
+    sent = reactor.seconds()
+    await is_cut(client)
+    assert 0.19 <= client.reads[-1].at - sent <= 0.4
+    assert last_error(client)["code"] == "upstream_timeout"
+
+
+@pytest.mark.parametrize("body", [ASK, PLAIN])
+async def test_the_total_deadline_covers_everything(bench: Bench, body: bytes) -> None:
+    await bench.play(steps(REQUEST, HANG))
+    client = await bench.post(body, case="total")
+    await client.head()
+    if body == PLAIN:
+        assert (await client.complete()).status == 504
+    else:
+        await is_cut(client)
+    assert error_of((client.events[-1].data.encode()) if body == ASK else client.body)["code"] == "upstream_timeout"
+
+
+async def test_bytes_reset_the_idle_timer(bench: Bench) -> None:
+    words = [b"data: %s\n\n" % word for word in (b"foo", b"bar", b"baz", b"test")]
+    await bench.play(
+        steps(REQUEST, STREAM_HEAD + chunk(words[0]), 0.12, chunk(words[1]), 0.12, chunk(words[2]), 0.12, chunk(words[3]) + LAST_CHUNK)
+    )
+    client = await bench.get(case="idle")
+    await client.complete()
+    assert client.body.replace(b": txsse\n", b"") == b"".join(words)
+
+
+async def test_silence_after_bytes_ends_in_a_framed_error(bench: Bench) -> None:
+    await bench.play(steps(REQUEST, STREAM_HEAD + chunk(ch("foo")), HANG))
+    client = await bench.post(case="idle")
+    await is_cut(client)
+    assert client.body.startswith(ch("foo"))
+    assert last_error(client)["code"] == "upstream_timeout"
+    assert 0.19 <= client.reads[-1].at - client.reads[0].at <= 0.45
+
+
+async def test_a_response_that_began_is_not_cut_by_the_first_byte_timer(bench: Bench) -> None:
+    await bench.play(steps(REQUEST, STREAM_HEAD + chunk(ch("a")), 0.35, chunk(DONE) + LAST_CHUNK))
+    client = await bench.post(case="hasty")
+    await client.complete()
+    assert client.body.replace(b": txsse\n", b"") == ch("a") + DONE
+
+
+@pytest.mark.parametrize(("case", "lives"), [("idle", True), ("strict", False)])
+async def test_comments_of_the_backend_are_a_sign_of_life_unless_told_otherwise(bench: Bench, case: str, lives: bool) -> None:
+    busy = chunk(b": OPENROUTER PROCESSING\n\n")
+    await bench.play(steps(REQUEST, STREAM_HEAD + chunk(ch("a")), 0.1, busy, 0.1, busy, 0.1, busy, chunk(DONE) + LAST_CHUNK))
+    client = await bench.post(case=case)
+    if lives:
+        await client.complete()
+    else:
+        await is_cut(client)
+        assert last_error(client)["code"] == "upstream_timeout"

@@ -1,0 +1,32 @@
+"""How a stream's sockets are set up, towards clients and upstreams alike."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Final, cast
+
+from twisted.internet.interfaces import ISystemHandle, ITCPTransport
+from twisted.protocols.policies import ProtocolWrapper
+
+# A dead peer or a forgetful NAT shows within 60 + 3 x 20 s, and an idle stream's entry in a connection table stays fresh.
+KEEPALIVE_IDLE: Final = 60
+KEEPALIVE_INTERVAL: Final = 20
+KEEPALIVE_PROBES: Final = 3
+
+
+def tune(transport: Any) -> None:
+    """No waiting for acknowledgements (Twisted sets that for its own HTTP protocols only), and TCP keepalive with times that fit a stream:
+    the kernel's first probe comes after two hours. Does nothing to what is not TCP."""
+    while isinstance(transport, ProtocolWrapper):  # TLS, PROXY protocol
+        transport = transport.transport
+    if not ITCPTransport.providedBy(transport):
+        return
+    handle = cast(socket.socket, ISystemHandle(transport).getHandle())
+    if handle.family == socket.AF_UNIX:  # Twisted's UNIX transports claim to be TCP ones
+        return
+    transport.setTcpNoDelay(True)
+    transport.setTcpKeepAlive(True)
+    for option, value in (("TCP_KEEPIDLE", KEEPALIVE_IDLE), ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL), ("TCP_KEEPCNT", KEEPALIVE_PROBES)):
+        number = getattr(socket, option, None)  # not every platform has each of them
+        if number is not None:
+            handle.setsockopt(socket.IPPROTO_TCP, number, value)
