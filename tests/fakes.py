@@ -54,6 +54,11 @@ class RecordingDownstream:
     def times(self) -> list[float]:
         return [time for time, _ in self.writes]
 
+    @property
+    def alive(self) -> bool:
+        """There was no end yet."""
+        return not self.end
+
     def header(self, name: bytes) -> bytes | None:
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 

@@ -197,7 +197,7 @@ def test_the_cut_comes_200_ms_after_the_frame_has_left_our_buffer() -> None:
     stage.failed(Failed(Fault.RESET, "connection reset"))
     assert b'"code":"upstream_unavailable"' in stage.downstream.body
     stage.wait(1)
-    assert not stage.downstream.end
+    assert stage.downstream.alive
     left_at = stage.clock.seconds()
     stage.downstream.unsent = 0
     stage.wait(0.5)
@@ -467,7 +467,7 @@ def test_after_the_terminal_event_upstream_has_a_second() -> None:
     stage.body(EVENT + DONE)
     stage.wait(0.9)
     assert stage.downstream.body == EVENT + DONE
-    assert not stage.downstream.end
+    assert stage.downstream.alive
     stage.wait(0.2)
     assert stage.downstream.end == "finish"
     assert stage.backend.dispatches[0].aborted

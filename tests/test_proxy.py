@@ -322,7 +322,8 @@ def test_upstreams_head_goes_out_as_it_is_without_hop_by_hop_fields() -> None:
     protocol, transport = bench.connect()
     assert b"\r\nX-Request-Id: mine\r\n" in transport.value()
     protocol.dataReceived(
-        b"HTTP/1.1 202 Sure\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-Upstream: a\r\nx-upstream: B\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        b"HTTP/1.1 202 Sure\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-Upstream: a\r\nx-upstream: B\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     )
     assert client.status == 202
     assert client.headers == [

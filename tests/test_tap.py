@@ -146,13 +146,8 @@ def test_the_help_tells_each_option_with_its_default(capsys: pytest.CaptureFixtu
 # -- the service
 
 
-class Reactor(MemoryReactorClock):
-    def callWhenRunning(self, function: Any, *args: object, **kwargs: object) -> None:
-        self.hooks = [*getattr(self, "hooks", []), function]
-
-
-def service_of(*arguments: str) -> tuple[MultiService, Reactor]:
-    reactor = Reactor()
+def service_of(*arguments: str) -> tuple[MultiService, MemoryReactorClock]:
+    reactor = MemoryReactorClock()
     service = makeService(parsed(*arguments), reactor)
     assert isinstance(service, MultiService)
     return service, reactor
@@ -163,7 +158,7 @@ def test_a_service_with_one_upstream_and_signals_once_the_reactor_runs() -> None
     (proxy,) = service
     assert isinstance(proxy, ProxyService)
     assert proxy.proxy.configuration.upstream[0].url == "http://127.0.0.1:8080"
-    assert [hook.__name__ for hook in reactor.hooks] == ["install"]
+    assert [hook.__name__ for hook, _, _ in reactor.whenRunningHooks] == ["install"]
     assert proxy.reload() is False
 
 

@@ -24,6 +24,7 @@ from txsse.front.site import ProxySite
 from txsse.logs import AccessLog, Write, destination
 from txsse.metrics import Metrics
 from txsse.proxy import Proxy
+from txsse.sockets import deepen
 
 LOOK: Final = 0.02
 """Seconds between two looks at what is still open while draining."""
@@ -131,6 +132,8 @@ class ProxyService(Service):
             raise ListenError(f"cannot listen on {text}: {error}") from error
         if failed:
             raise ListenError(f"cannot listen on {text}: {failed[0].getErrorMessage()}")
+        if "backlog=" not in text:
+            deepen(opened[0])
         return opened[0]
 
     # -- while running

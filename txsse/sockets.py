@@ -13,6 +13,9 @@ KEEPALIVE_IDLE: Final = 60
 KEEPALIVE_INTERVAL: Final = 20
 KEEPALIVE_PROBES: Final = 3
 
+BACKLOG: Final = 1024
+"""Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn."""
+
 
 def tune(transport: Any) -> None:
     """No waiting for acknowledgements (Twisted sets that for its own HTTP protocols only), and TCP keepalive with times that fit a stream:
@@ -30,3 +33,11 @@ def tune(transport: Any) -> None:
         number = getattr(socket, option, None)  # not every platform has each of them
         if number is not None:
             handle.setsockopt(socket.IPPROTO_TCP, number, value)
+
+
+def deepen(port: Any) -> None:
+    """Let a burst of clients queue for a listening *port*: Twisted asks for 50, past which a client's SYN is dropped and comes again
+    a second later. Does nothing where there is no socket to ask."""
+    listening = getattr(port, "socket", None)
+    if isinstance(listening, socket.socket):
+        listening.listen(BACKLOG)

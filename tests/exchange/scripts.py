@@ -24,7 +24,10 @@ BEAT: Final = CHUNK + b'"choices":[{"index":0,"delta":{"content":""},"finish_rea
 EVENT: Final = b'data: {"id":"1"}\n\n'
 DONE: Final = b"data: [DONE]\n\n"
 REFUSED: Final = Failed(Fault.UNREACHABLE, "connection refused")
-TIMEOUT_FRAME: Final = b'data: {"error":{"message":"The upstream sent nothing within 600 s.","type":"server_error","param":null,"code":"upstream_timeout"}}\n\n'
+TIMEOUT_FRAME: Final = (
+    b'data: {"error":{"message":"The upstream sent nothing within 600 s.","type":"server_error","param":null,'
+    b'"code":"upstream_timeout"}}\n\n'
+)
 SHUTDOWN: Final = ProxyError("shutting_down", "The proxy is shutting down. Try again in a moment.")
 SHUTDOWN_FRAME: Final = (
     b'data: {"error":{"message":"The proxy is shutting down. Try again in a moment.","type":"server_error","param":null,'
