@@ -26,6 +26,8 @@ def running_proxies(tmp_path_factory: pytest.TempPathFactory) -> Generator[Start
         return proxies[configuration]
 
     yield start
+    for proxy in proxies.values():
+        proxy.ask_to_stop()
     ends = [(proxy.stop(), proxy) for proxy in proxies.values()]
     for status, proxy in ends:
         assert status == 0, proxy.log

@@ -58,6 +58,7 @@ class Process:
 
     def __init__(self, command: list[str], folder: Path, name: str) -> None:
         self.path = folder / f"{name}.log"
+        self._asked = False
         with self.path.open("wb") as output:
             self._child = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
 
@@ -87,13 +88,19 @@ class Process:
 
     def stop(self) -> int:
         """SIGTERM, twice if the first one only drains, then SIGKILL; returns the exit status."""
-        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
-            self.signal(number)
+        self.ask_to_stop()
+        for number in (signal.SIGTERM, signal.SIGKILL):
             try:
                 return self._child.wait(SHUTDOWN / 5)
             except subprocess.TimeoutExpired:
-                continue
+                self.signal(number)
         return self._child.wait(SHUTDOWN)
+
+    def ask_to_stop(self) -> None:
+        """The first SIGTERM, sent once."""
+        if not self._asked:
+            self._asked = True
+            self.signal(signal.SIGTERM)
 
     def memory(self) -> int:
         """Resident bytes now."""

@@ -131,14 +131,16 @@ DETECTION = [
 ]
 
 
-@pytest.mark.parametrize(("body", "streams"), DETECTION, ids=[repr(body[:24]) for body, _ in DETECTION])
-async def test_the_body_decides_whether_a_request_streams(bench: Bench, body: bytes, streams: bool) -> None:
-    await bench.play(steps(REQUEST, 0.12, stream(DONE)))
-    client = await bench.post(body, headers=[SSE])
-    await client.complete()
-    assert client.body.startswith(b": txsse\n") == streams
-    assert client.response.header("content-type") == (b"text/event-stream; charset=utf-8" if streams else b"text/event-stream")
-    assert bytes(bench.upstream.requests[0].body) == body
+async def test_the_body_decides_whether_a_request_streams(bench: Bench) -> None:
+    await bench.play(steps(REQUEST, 0.2, stream(DONE)))
+    clients = [await bench.post(body, f"/{number}{CHAT}", [SSE]) for number, (body, _) in enumerate(DETECTION)]
+    for client, (body, streams) in zip(clients, DETECTION, strict=True):
+        await client.complete()
+        assert client.body.startswith(b": txsse\n") == streams, body
+        assert client.response.header("content-type") == (b"text/event-stream; charset=utf-8" if streams else b"text/event-stream"), body
+    assert {each.target: bytes(each.body) for each in bench.upstream.requests} == {
+        f"/{number}{CHAT}".encode(): body for number, (body, _) in enumerate(DETECTION)
+    }
 
 
 async def test_an_encoded_body_does_not_stream(bench: Bench) -> None:

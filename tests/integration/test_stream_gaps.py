@@ -9,7 +9,7 @@ from twisted.internet import reactor
 
 from tests.integration.bench import DONE, Bench, ch
 from tests.integration.process import TIMES, route, server, upstream
-from txsse.testing import LAST_CHUNK, REQUEST, STREAM_HEAD, Gate, chunk, head, sleep, steps
+from txsse.testing import LAST_CHUNK, REQUEST, STREAM_HEAD, Gate, UpstreamConnection, chunk, head, sleep, steps
 
 CONFIG = (
     server()
@@ -32,15 +32,19 @@ STALLS = [
 ]
 
 
-@pytest.mark.parametrize(("first", "second"), STALLS)
-async def test_a_stall_inside_an_event_is_bridged_before_it(bench: Bench, first: bytes, second: bytes) -> None:
-    await bench.play(steps(REQUEST, STREAM_HEAD + chunk(b"data: 0\n\n" + first), 0.34, chunk(second) + LAST_CHUNK))
-    client = await bench.get()
-    await client.complete()
-    count = client.body.count(K)
-    assert 2 <= count <= 3
-    assert client.body == b"data: 0\n\n" + K * count + first + second
-    assert client.body_reads[-1][1] == first + second, "the event arrives in one piece"
+async def test_a_stall_inside_an_event_is_bridged_before_it(bench: Bench) -> None:
+    async def play(connection: UpstreamConnection) -> None:
+        first, second = STALLS[int((await connection.request()).target[1:])]
+        await steps(STREAM_HEAD + chunk(b"data: 0\n\n" + first), 0.34, chunk(second) + LAST_CHUNK)(connection)
+
+    await bench.play(play)
+    clients = [await bench.get(f"/{number}") for number in range(len(STALLS))]
+    for client, (first, second) in zip(clients, STALLS, strict=True):
+        await client.complete()
+        count = client.body.count(K)
+        assert 2 <= count <= 3
+        assert client.body == b"data: 0\n\n" + K * count + first + second
+        assert client.body_reads[-1][1] == first + second, "the event arrives in one piece"
 
 
 async def test_each_keepalive_is_a_write_of_its_own_at_the_interval(bench: Bench) -> None:
