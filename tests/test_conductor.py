@@ -53,7 +53,7 @@ def test_committed_after_the_grace_then_a_keepalive_each_interval() -> None:
     assert set(stage.downstream.body.splitlines(keepends=True)) == {LINE}
     assert all(0.1 <= gap <= 0.1101 for gap in gaps(stage))
     assert len(gaps(stage)) >= 10
-    assert stage.owner.keepalives == ["first_byte"] * len(gaps(stage))
+    assert stage.owner.keepalives == ["first_byte"] * len(stage.downstream.times)
     stage.conductor.client_gone()
 
 
@@ -222,15 +222,15 @@ def test_a_client_that_leaves_before_the_cut_ends_it() -> None:
 
 def test_held_refused_again_and_served() -> None:
     stage = Stage(route(), ready=False).begin()
-    assert stage.route.held == 1
+    assert stage.route.room.waiting == 1
     stage.wait(0.06)
     assert stage.downstream.status == 200
     assert stage.downstream.header(b"cold") == b"true"
     assert stage.downstream.body == b': txsse {"state":"down","elapsed":0.1}\n'
     stage.backend.open()
-    assert (stage.route.held, stage.backend.in_flight) == (0, 1)
+    assert (stage.route.room.waiting, stage.backend.in_flight) == (0, 1)
     stage.failed(REFUSED)
-    assert (stage.route.held, stage.backend.in_flight) == (1, 0)
+    assert (stage.route.room.waiting, stage.backend.in_flight) == (1, 0)
     assert stage.backend.gate.marks == [("down", "connection refused")]
     assert stage.backend.last.body == b'{"stream":true}'
     stage.backend.open()
@@ -265,7 +265,7 @@ def test_a_loading_answer_is_read_up_to_4_kib_and_its_connection_dropped() -> No
     stage.answer(503, b"application/json")
     stage.body(b"loading ", b"x" * 4088)
     assert first.aborted
-    assert stage.route.held == 1
+    assert stage.route.room.waiting == 1
     assert stage.backend.in_flight == 0
     stage.conductor.client_gone()
 
@@ -281,11 +281,11 @@ def test_a_stale_connection_is_tried_once_more_on_a_fresh_one() -> None:
 
 def test_a_full_waiting_room_refuses_before_any_byte() -> None:
     stage = Stage(route(hold=model.Hold(max_waiting=1)), ready=False)
-    stage.route.held = 1
+    stage.route.room.waiting = 1
     stage.begin()
     assert stage.downstream.status == 429
     assert stage.owner.refused[0].code == "too_many_waiting"
-    assert stage.route.held == 1
+    assert stage.route.room.waiting == 1
     assert stage.backend.waiters == []
 
 
@@ -294,7 +294,7 @@ def test_a_wait_that_fails_ends_the_hold(error: Exception, code: str, expected_e
     stage = Stage(route(), ready=False).begin()
     stage.backend.waiters[0].errback(error)
     assert stage.owner.refused[0].code == code
-    assert stage.route.held == 0
+    assert stage.route.room.waiting == 0
     assert len(expected_errors.flush(ValueError)) == (1 if code == "wake_failed" else 0)
 
 
@@ -310,7 +310,7 @@ def test_ready_at_the_very_moment_of_waiting() -> None:
     stage.backend.wait = opening  # type: ignore[method-assign]  # a gate that opens meanwhile
     stage.begin()
     assert len(stage.backend.dispatches) == 1
-    assert stage.route.held == 0
+    assert stage.route.room.waiting == 0
     stage.conductor.client_gone()
 
 
@@ -372,7 +372,7 @@ def test_who_leaves_takes_everything_along(phase: Any, leave: str) -> None:
     assert stage.outcome == "client_closed"
     assert stage.backend.waiters == []
     assert all(each.aborted for each in stage.backend.dispatches)
-    assert (stage.route.held, stage.backend.in_flight) == (0, 0)
+    assert (stage.route.room.waiting, stage.backend.in_flight) == (0, 0)
     assert stage.downstream.end == ("abort" if leave == "client_stalled" else "")
     assert stage.downstream.forgotten
     for late in ("client_gone", "client_stalled", "client_paused", "client_resumed", "shut_down"):
@@ -499,7 +499,7 @@ def test_a_bug_while_held_and_committed_leaves_the_gate(expected_errors: Expecte
     stage.owner.broken = True
     stage.backend.open()
     assert stage.downstream.end == "abort"
-    assert (stage.route.held, stage.backend.in_flight, stage.backend.waiters) == (0, 0, [])
+    assert (stage.route.room.waiting, stage.backend.in_flight, stage.backend.waiters) == (0, 0, [])
     assert len(expected_errors.flush(ZeroDivisionError)) == 1
 
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any, Final, Protocol
 
-import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txsse.clock import COMMIT_TICK, LONGEST_TICK, Alarm, Alarms
+from txsse.clock import Alarms
 from txsse.dialects import Dialect, Speaker
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
@@ -28,7 +26,9 @@ from txsse.exchange.relay import Phase, Relay
 from txsse.exchange.table import State
 from txsse.exchange.voice import HoldStatus, Voice
 from txsse.interfaces import Dispatch, Downstream, Failed, Fault, Request
+from txsse.ledger import Tally
 from txsse.routes import BoundRoute
+from txsse.timers import Timers
 from txsse.upstream.gate import Hopeless
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import ResponseHead
@@ -36,29 +36,12 @@ from txsse.wire.http1 import ResponseHead
 DRAIN_LOOK = 0.005
 """Seconds between two looks at whether an error frame has left our buffer."""
 
-_LATER: Final = {Timer.COMMIT: COMMIT_TICK, Timer.LINGER: COMMIT_TICK}
 _PHASES: Final[dict[Phase, ev.Event]] = {
     Phase.FIRST_BYTE: ev.FirstByte(),
     Phase.FIRST_EVENT: ev.FirstEvent(),
     Phase.TERMINAL: ev.TerminalEvent(),
 }
 _NO_BODY: Final = frozenset((204, 304))  # not 205, which is framed like any other (RFC 9112 section 6.3)
-
-
-@attrs.define(eq=False)
-class Tally:
-    """What the log and the metrics want to know of an exchange. Times in reactor seconds, ``None`` for what never happened."""
-
-    status: int = 0
-    refused: bool = False
-    bytes_in: int = 0
-    bytes_out: int = 0
-    keepalives: int = 0
-    hold: float = 0.0
-    held_since: float | None = None
-    was_held: bool = False
-    dispatched: float = 0.0
-    first_byte: float | None = None
 
 
 class Owner(Protocol):
@@ -90,6 +73,7 @@ class Conductor:
 
     __slots__ = (
         "_alarms",
+        "_collect_left",
         "_collect_limit",
         "_collected",
         "_dispatch",
@@ -100,20 +84,20 @@ class Conductor:
         "_later",
         "_machine",
         "_owner",
-        "_paused",
-        "_read",
         "_relay",
         "_timers",
         "_wait",
-        "_wrote",
         "dialect",
         "downstream",
+        "paused",
+        "read",
         "request",
         "request_id",
         "route",
         "streaming",
         "tally",
         "voice",
+        "wrote",
     )
 
     _log = Logger()
@@ -145,15 +129,16 @@ class Conductor:
         self._machine = Machine(
             route.policy, self.voice, streaming=streaming, began=request.began, received=request.received, on_phase=self._on_phase
         )
-        self._timers: dict[Timer, Alarm] = {}
+        self._timers = Timers(owner.alarms, self)
         self._relay: Relay | None = None
         self._collected: list[bytes] | None = None
         self._collect_limit = 0
+        self._collect_left = 0
         self._has_body = True
         self._dispatch: Dispatch | None = None
         self._wait: Deferred[None] | None = None
-        self._paused = False
-        self._wrote = self._read = request.received
+        self.paused = False
+        self.wrote = self.read = request.received
         self._driving = False
         self._ended = False
         self._flying = False
@@ -178,13 +163,13 @@ class Conductor:
     # -- from the front (Exchange)
 
     def client_paused(self) -> None:
-        self._paused = True
+        self.paused = True
         self._drive(ev.ClientPaused())
 
     def client_resumed(self) -> None:
-        self._paused = False
+        self.paused = False
         # Upstream was silent because we did not listen; and the last byte has been written to the client only now.
-        self._read = self._wrote = self._alarms.seconds()
+        self.read = self.wrote = self._alarms.seconds()
         self._drive(ev.ClientResumed())
 
     def client_gone(self) -> None:
@@ -196,7 +181,7 @@ class Conductor:
     # -- from the upstream (Receiver)
 
     def response_started(self, head: ResponseHead) -> None:
-        self._read = self._alarms.seconds()
+        self.read = self._alarms.seconds()
         self._has_body = self.request.head.method != b"HEAD" and head.status not in _NO_BODY
         self._drive(ev.HeadCame(head, self._has_body))
 
@@ -208,9 +193,9 @@ class Conductor:
         out = relay.feed(data)
         now = self._alarms.seconds()
         if not relay.quiet:
-            self._read = now
+            self.read = now
         if out:
-            self._wrote = now
+            self.wrote = now
             tally = self.tally
             if tally.first_byte is None:
                 tally.first_byte = now
@@ -273,15 +258,14 @@ class Conductor:
     # -- actions
 
     def _await_ready(self, action: act.AwaitReady) -> None:
-        tally = self.tally
-        tally.held_since = self._alarms.seconds()
-        tally.was_held = True
         route = self.route
-        if route.held >= route.config.hold.max_waiting:
+        if route.room.waiting >= route.config.hold.max_waiting:
             error = ProxyError("too_many_waiting", "Too many requests are waiting for this upstream. Try again in a moment.")
             self._drive(ev.UpstreamFailed(error))
             return
-        route.held += 1
+        route.room.waiting += 1
+        self.tally.held_since = self._alarms.seconds()
+        self.tally.was_held = True
         self._wait = wait = route.backend.wait()
         wait.addCallbacks(self._became_ready, self._wait_failed)
 
@@ -308,7 +292,7 @@ class Conductor:
 
     def _left_gate(self) -> None:
         self._wait = None
-        self.route.held -= 1
+        self.route.room.waiting -= 1
         tally = self.tally
         if tally.held_since is not None:
             tally.hold += self._alarms.seconds() - tally.held_since
@@ -322,7 +306,7 @@ class Conductor:
         self.tally.dispatched = self._alarms.seconds()
         # It may fail before this returns: then `dispatch_failed` was heard already, and the handle is a dead one.
         self._dispatch = self.route.backend.dispatch(head, request.body, request.head.method, self, fresh=action.fresh)
-        if self._paused:
+        if self.paused:
             self._dispatch.pause()
 
     def _mark_down(self, action: act.MarkDown) -> None:
@@ -361,14 +345,13 @@ class Conductor:
     def _commit(self, action: act.Commit) -> None:
         self.tally.status = 200
         self.downstream.start(200, b"OK", self._owner.committed_headers(self))
-        if action.data:
-            self._write(action.data)
+        self._send(action)
 
     def _relay_head(self, action: act.RelayHead) -> None:
         head = action.head
         self.tally.status = head.status
         self.downstream.start(head.status, head.reason, self._owner.relayed_headers(self, head), has_body=action.has_body)
-        self._wrote = self._alarms.seconds()
+        self.wrote = self._alarms.seconds()
         self._forget_body()
 
     def _forget_body(self) -> None:
@@ -377,72 +360,56 @@ class Conductor:
         self.downstream.forget_body()
 
     def _start_collecting(self, action: act.Collect) -> None:
-        self._collected = []
+        self._collect_left += action.limit - self._collect_limit
         self._collect_limit = action.limit
+        if self._collected is None:
+            self._collected = []
 
     def _collect(self, data: bytes) -> None:
         if self._collected is None:
             return
         self._collected.append(data)
-        self._read = self._alarms.seconds()
-        if sum(map(len, self._collected)) >= self._collect_limit:
+        self._collect_left -= len(data)
+        self.read = self._alarms.seconds()
+        if self._collect_left <= 0:
             self._drive(ev.BodyCollected(self._take_collected(), complete=False))
 
     def _take_collected(self) -> bytes:
         parts, self._collected = self._collected or [], None
+        self._collect_limit = self._collect_left = 0
         return b"".join(parts)
 
     def _open_relay(self, action: act.OpenRelay) -> None:
         self._relay = action.relay
         self._forget_body()
 
-    def _send(self, action: act.Send) -> None:
+    def _send(self, action: act.Send | act.Commit) -> None:
+        if not action.data:
+            return
         if action.phase:
             self.tally.keepalives += 1
             self._owner.count_keepalive(action.phase)
         self._write(action.data)
 
     def _write(self, data: bytes) -> None:
-        self._wrote = self._alarms.seconds()
+        self.wrote = self._alarms.seconds()
         self.tally.bytes_out += len(data)
         self.downstream.write(data)
 
     def _set_timer(self, action: act.SetTimer) -> None:
-        timer, delay = action.timer, action.delay
-        if (old := self._timers.get(timer)) is not None:
-            old.cancel()
-        self._timers[timer] = self._alarms.set(delay, lambda: self._rang(timer, delay), tick=_LATER.get(timer, LONGEST_TICK))
-
-    def _rang(self, timer: Timer, delay: float) -> None:
-        """KEEPALIVE and IDLE count from the last byte: instead of moving an alarm at each byte, it looks when it rings."""
-        if timer is Timer.KEEPALIVE:
-            now = self._alarms.seconds()
-            if self.downstream.pending():
-                # The client is not reading: a keepalive would only queue up. The interval begins when the last byte leaves.
-                left = delay / 10
-                self._wrote = now + left
-            else:
-                left = self._wrote + delay - now
-        elif timer is Timer.HEARTBEAT and self.downstream.pending():
-            left = delay / 10
-        elif timer is Timer.IDLE:
-            left = delay if self._paused else self._read + delay - self._alarms.seconds()
-        else:
-            left = 0.0
-        if left > 0:
-            self._timers[timer] = self._alarms.set(left, lambda: self._rang(timer, delay), tick=min(delay / 20, LONGEST_TICK))
-            return
-        del self._timers[timer]
-        self._drive(ev.Elapsed(timer))
+        self._timers.set(action.timer, action.delay)
 
     def _cancel_timer(self, action: act.CancelTimer) -> None:
-        if (alarm := self._timers.pop(action.timer, None)) is not None:
-            alarm.cancel()
+        self._timers.cancel(action.timer)
 
     def _cancel_timers(self, action: act.CancelTimers) -> None:
-        for alarm in self._timers.values():
-            alarm.cancel()
-        self._timers.clear()
+        self._timers.cancel_all()
+
+    def rang(self, timer: Timer) -> None:
+        self._drive(ev.Elapsed(timer))
+
+    def unsent(self) -> int:
+        return self.downstream.pending()
 
     def _await_drain(self, action: act.AwaitDrain) -> None:
         self._look_drained()
@@ -466,12 +433,12 @@ class Conductor:
 
     def _done(self, done: act.Done) -> None:
         self._ended = True
-        self._cancel_timers(act.CancelTimers())
+        self._timers.cancel_all()
         self._relay = None
         self._forget_body()
         self._owner.exchange_ended(self, done)
-        # The machine and the voice call us back: without these two cuts each exchange would be garbage for the cycle collector.
-        del self._machine, self.voice
+        # Machine, timers and voice call us back: without these cuts each exchange would be left to the cycle collector.
+        del self._machine, self._timers, self.voice
 
     # -- helpers
 
@@ -483,14 +450,6 @@ class Conductor:
 
 def _speaker(model: Callable[[], str]) -> Speaker:
     return Speaker(secrets.token_hex(8), int(time.time()), model() or "unknown")
-
-
-def reason_of(status: int) -> bytes:
-    """The reason phrase of a status of ours."""
-    try:
-        return HTTPStatus(status).phrase.encode("ascii")
-    except ValueError:
-        return b""
 
 
 _PERFORM: Final[dict[type[Any], Callable[[Conductor, Any], None]]] = {

@@ -2,55 +2,38 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator
-from typing import Any, Final
+from typing import Any
 
-from twisted.internet.task import Cooperator, SchedulerStopped
+from twisted.internet.task import Cooperator
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
+from txsse.admission import NOBODY, PEEK_AT_ONCE, Admission, Members, is_streaming, look_at_once
+from txsse.answers import about, committed, reason_of, relayed, send_error
 from txsse.auth import Keys
 from txsse.clock import Alarms
-from txsse.conductor import Conductor, reason_of
+from txsse.conductor import Conductor
 from txsse.config import model
 from txsse.config.model import Configuration
-from txsse.cors import cors_headers, is_preflight, preflight_headers
-from txsse.dialects import Dialect, detect
-from txsse.errors import CODES, ProxyError
+from txsse.cors import is_preflight, preflight_headers
+from txsse.errors import ProxyError
 from txsse.exchange import actions as act
-from txsse.forwarded import TrustedProxies, request_id, response_headers, seen_own_via, upstream_head
-from txsse.front.peek import is_true, scan, string_value
+from txsse.forwarded import TrustedProxies, request_id, seen_own_via, upstream_head
+from txsse.front.peek import string_value
 from txsse.interfaces import Downstream, Exchange, Request
-from txsse.logs import AccessLog, Entry
+from txsse.ledger import CLIENT_CLOSED, Ledger
+from txsse.logs import AccessLog
 from txsse.metrics import Metrics
 from txsse.routes import BoundRoute, RouteTable
 from txsse.upstream.backend import Backend
 from txsse.upstream.state import State
-from txsse.wire.headers import Headers, get, tokens, without
+from txsse.wire.headers import Headers
 from txsse.wire.http1 import RequestHead, ResponseHead, decoded_path, split_target
-
-RETRY_AFTER: Final = 5
-"""Seconds a client is asked to wait where nothing better is known."""
-LONGEST_RETRY_AFTER: Final = 60
-"""The AI SDK ignores more; openai-python does not retry at all above 120."""
-CLIENT_CLOSED: Final = 499
-"""The status that log and metrics show for a client that left before it was sent one (nginx's number)."""
-PEEK_AT_ONCE: Final = 256 * 1024
-"""Bytes of a body that are looked through in one go; larger ones give the reactor a turn in between."""
-
-Members = dict[str, bytes]
-"""The top-level members of a JSON body that matter to us, as raw JSON texts; ``None`` in its place: the body is no JSON object."""
-
-_NOT_SPOKEN: Final = (b"/api/chat", b"/api/generate")
-"""Ollama's streams are lines of JSON: a head and comments of ours would break them, so until they are spoken they are held silently."""
-
-_WANTED: Final = frozenset(("stream", "model", "tools", "functions", "response_format", "n", "logprobs"))
 
 
 class Proxy:
     """Implements ``Handler`` for the fronts and ``Owner`` for the conductors.
 
+    :param instance: this proxy's name in Via fields, by which it knows its own.
     :param access_log: ``None`` writes no lines.
     """
 
@@ -62,12 +45,15 @@ class Proxy:
         self.instance = instance
         self.exchanges: set[Conductor] = set()
         self.backends: dict[str, Backend] = {}
+        self.table = RouteTable(())
         self.draining = False
         self._reactor = reactor
-        self._access_log = access_log
+        self._ledger = Ledger(self.metrics, access_log)
         self._cooperator = Cooperator(scheduler=lambda turn: reactor.callLater(0, turn))
-        self._admissions: set[_Admission] = set()
+        self._admissions: set[Admission] = set()
         self.configure(configuration)
+
+    # -- the configuration
 
     def configure(self, configuration: Configuration) -> None:
         """Take a (new) configuration for the requests to come. Those under way keep what they began with.
@@ -85,6 +71,9 @@ class Proxy:
             for backend in made:
                 backend.close()
             raise
+        rooms = {route.name: route.room for route in self.table.routes}
+        for route in routes:
+            route.room = rooms.get(route.name, route.room)
         for name, backend in self.backends.items():
             if backends.get(name) is not backend:
                 backend.retire()
@@ -119,58 +108,35 @@ class Proxy:
         return None if route is not None else _no_route()
 
     def open(self, request: Request, downstream: Downstream) -> Exchange:
-        if request.body and self._to_be_peeked(request):
-            look = scan(request.body, _WANTED)
-            if len(request.body) > PEEK_AT_ONCE:
-                admission = _Admission(self, request, downstream)
-                self._admissions.add(admission)
-                admission.go(self._cooperator, look)
-                return admission
-            return self._start(request, downstream, _run(look))
-        return self._start(request, downstream, None if request.body else {})
+        if len(request.body) <= PEEK_AT_ONCE:
+            return self._start(request, downstream, look_at_once(request))
+        admission = Admission(request, downstream, self._start, self._admission_over)
+        self._admissions.add(admission)
+        admission.go(self._cooperator)
+        return admission
 
     def refuse(self, error: ProxyError, head: RequestHead | None, path: bytes, peer: str, downstream: Downstream) -> None:
         route = None if head is None else self.table.find(head, split_target(head)[0], decoded_path(path), any_model=True)
-        ident = request_id(head.headers if head is not None else [])
         name = route.name if route is not None else ""
-        size = self._answer(error, head, path, ident, route, downstream)
-        self.metrics.requests[name, error.http_status, "rejected"] += 1
-        if self._access_log is not None:
-            self._access_log.add(
-                Entry(
-                    time=time.time(),
-                    peer=peer,
-                    method=head.method if head is not None else b"-",
-                    path=path,
-                    version=head.version if head is not None else b"-",
-                    status=error.http_status,
-                    route=name,
-                    upstream="",
-                    code=error.code,
-                    outcome="rejected",
-                    bytes_in=0,
-                    bytes_out=size,
-                    hold=None,
-                    first_byte=None,
-                    total=0.0,
-                    keepalives=0,
-                    cold=False,
-                    streaming=False,
-                    request_id=ident,
-                )
-            )
+        ident = request_id(head.headers if head is not None else [])
+        size = send_error(error, head, path, route, about(ident, "", False), downstream)
+        self.metrics.rejections[error.code] += 1
+        self._ledger.answered(head, path, peer, ident, name, error.http_status, error=error, outcome="rejected", bytes_out=size)
 
     # -- admission
 
-    def _to_be_peeked(self, request: Request) -> bool:
-        coding = get(request.head.headers, b"content-encoding")
-        return coding is None or coding.strip().lower() == b"identity"
+    def _admission_over(self, admission: Admission, abandoned: bool) -> None:
+        self._admissions.discard(admission)
+        if abandoned:
+            request = admission.request
+            ident = request_id(request.head.headers)
+            self._ledger.answered(request.head, request.path, request.peer, ident, "", CLIENT_CLOSED, outcome="client_closed")
 
     def _start(self, request: Request, downstream: Downstream, members: Members | None) -> Exchange:
         """Everything about the request is known: find its route and let it live."""
         path = decoded_path(request.path)
-        model = string_value(members.get("model")) if members else None
-        route = self.table.find(request.head, request.host, path, model)
+        name = string_value(members.get("model")) if members else None
+        route = self.table.find(request.head, request.host, path, name)
         if route is None:
             self.refuse(_no_route(), request.head, request.path, request.peer, downstream)
             return NOBODY
@@ -185,13 +151,13 @@ class Proxy:
             request,
             downstream,
             dialect,
-            streaming=_is_streaming(route, request, members or {}),
-            model=lambda: model or "",
+            streaming=is_streaming(route.config.streaming, request, members),
+            model=lambda: name or "",
             show_text=members is not None and dialect.may_show_text(members),
             request_id=request_id(request.head.headers),
         )
         self.exchanges.add(conductor)
-        self.metrics.in_flight[route.name] += 1
+        self._ledger.began(conductor)
         conductor.begin()
         return conductor
 
@@ -204,17 +170,8 @@ class Proxy:
             return False
         downstream.start(204, reason_of(204), headers, has_body=False)
         downstream.finish()
-        self.metrics.requests[route.name, 204, "ok"] += 1
+        self._ledger.answered(request.head, request.path, request.peer, request_id(request.head.headers), route.name, 204)
         return True
-
-    def admitted(self, admission: _Admission, members: Members | None) -> Exchange:
-        """A large body has been looked through."""
-        self._admissions.discard(admission)
-        return self._start(admission.request, admission.downstream, members)
-
-    def abandoned(self, admission: _Admission) -> None:
-        """The client left while we were looking."""
-        self._admissions.discard(admission)
 
     # -- for the conductors (Owner)
 
@@ -227,224 +184,44 @@ class Proxy:
         )
 
     def relayed_headers(self, conductor: Conductor, head: ResponseHead) -> Headers:
-        name = self.configuration.server.cold_start_header.encode("latin-1")
-        headers = without(response_headers(head), (name.lower(),)) if name else response_headers(head)
-        headers += self._about(conductor, id_too=get(headers, b"x-request-id") is None)
-        return headers
+        return relayed(head, self._about(conductor))
 
     def committed_headers(self, conductor: Conductor) -> Headers:
-        return [
-            (b"Content-Type", conductor.dialect.content_type),
-            (b"Cache-Control", b"no-cache, no-transform"),
-            (b"X-Accel-Buffering", b"no"),
-            *self._about(conductor),
-            *cors_headers(conductor.request.head.headers, conductor.route.config.cors_origins),
-        ]
-
-    def _about(self, conductor: Conductor, *, id_too: bool = True) -> Headers:
-        headers: Headers = []
-        if name := self.configuration.server.cold_start_header:
-            headers.append((name.encode("latin-1"), b"true" if conductor.cold else b"false"))
-        if id_too:
-            headers.append((b"X-Request-Id", conductor.request_id))
-        return headers
+        return committed(conductor.dialect, conductor.request.head, conductor.route, self._about(conductor))
 
     def answer_error(self, conductor: Conductor, error: ProxyError) -> None:
         request = conductor.request
-        extra = self._about(conductor, id_too=False)
-        size = self._answer(
-            error, request.head, request.path, conductor.request_id, conductor.route, conductor.downstream, conductor.dialect, extra
+        self.metrics.rejections[error.code] += 1
+        conductor.tally.bytes_out += send_error(
+            error, request.head, request.path, conductor.route, self._about(conductor), conductor.downstream
         )
-        conductor.tally.bytes_out += size
 
     def count_keepalive(self, phase: str) -> None:
-        self.metrics.keepalives[phase] += 1  # type: ignore[index]  # the machine's words are the label's values
+        self._ledger.kept_alive(phase)
 
     def exchange_ended(self, conductor: Conductor, done: act.Done) -> None:
-        tally, route, metrics = conductor.tally, conductor.route, self.metrics
-        now = self.alarms.seconds()
-        request = conductor.request
-        status = tally.status or CLIENT_CLOSED
-        first_byte = None if tally.first_byte is None else tally.first_byte - tally.dispatched
         self.exchanges.discard(conductor)
-        metrics.in_flight[route.name] -= 1
-        metrics.requests[route.name, status, done.outcome] += 1  # type: ignore[index]  # the machine's words are the label's values
-        metrics.relayed_bytes[route.name] += tally.bytes_out
-        if tally.was_held:
-            metrics.hold_seconds[route.backend.name].observe(tally.hold)
-        if first_byte is not None:
-            metrics.first_byte_seconds[route.name].observe(first_byte)
-        if done.unterminated:
-            metrics.unterminated[route.name] += 1
-        if done.code in CODES and not tally.refused:
-            metrics.stream_errors[done.code] += 1
-        if self._access_log is not None:
-            self._access_log.add(
-                Entry(
-                    time=time.time(),
-                    peer=request.peer,
-                    method=request.head.method,
-                    path=request.path,
-                    version=request.head.version,
-                    status=status,
-                    route=route.name,
-                    upstream=route.backend.name,
-                    code=done.code,
-                    outcome=done.outcome,
-                    bytes_in=tally.bytes_in,
-                    bytes_out=tally.bytes_out,
-                    hold=tally.hold if tally.was_held else None,
-                    first_byte=first_byte,
-                    total=now - request.began,
-                    keepalives=tally.keepalives,
-                    cold=conductor.cold,
-                    streaming=conductor.streaming,
-                    request_id=conductor.request_id,
-                )
-            )
+        self._ledger.ended(conductor, done, self.alarms.seconds())
 
-    def _answer(
-        self,
-        error: ProxyError,
-        head: RequestHead | None,
-        path: bytes,
-        ident: bytes,
-        route: BoundRoute | None,
-        downstream: Downstream,
-        dialect: Dialect | None = None,
-        extra: Headers | None = None,
-    ) -> int:
-        """Send *error* as an ordinary response; returns the size of its body."""
-        status = error.http_status
-        where = decoded_path(path)
-        speaks = dialect or (route.dialect(where) if route is not None else detect(where))
-        body = speaks.error_body(error)
-        headers: Headers = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))]
-        if status in (429, 503):
-            seconds = RETRY_AFTER if error.retry_after is None else error.retry_after
-            headers.append((b"Retry-After", b"%d" % max(1, min(round(seconds), LONGEST_RETRY_AFTER))))
-        if status == 401:
-            headers.append((b"WWW-Authenticate", b"Bearer"))
-        if error.allow:
-            headers.append((b"Allow", error.allow))
-        headers += extra or []
-        headers.append((b"X-Request-Id", ident))
-        if head is not None and route is not None:
-            headers += cors_headers(head.headers, route.config.cors_origins)
-        self.metrics.rejections[error.code] += 1
-        has_body = head is None or head.method != b"HEAD"
-        downstream.start(status, reason_of(status), headers, has_body=has_body)
-        if has_body:
-            downstream.write(body)
-        downstream.finish()
-        return len(body) if has_body else 0
+    def _about(self, conductor: Conductor) -> Headers:
+        return about(conductor.request_id, self.configuration.server.cold_start_header, conductor.cold)
 
     # -- the end
 
     def shut_down(self) -> None:
         """End every exchange, each in the way its client understands."""
         for admission in list(self._admissions):
-            admission.client_gone()
-            admission.downstream.abort()
+            admission.shut_down()
         for conductor in list(self.exchanges):
             conductor.shut_down()
 
     def close(self) -> None:
-        """Close idle upstream connections and stop every clock."""
+        """Close every upstream connection and stop every clock."""
         for backend in self.backends.values():
             backend.close()
         self._cooperator.stop()
         self.alarms.stop()
-        if self._access_log is not None:
-            self._access_log.stop()
-
-
-class _Nobody:
-    """The exchange of a request that was answered at once."""
-
-    def client_paused(self) -> None: ...
-
-    def client_resumed(self) -> None: ...
-
-    def client_gone(self) -> None: ...
-
-    def client_stalled(self) -> None: ...
-
-
-NOBODY: Final = _Nobody()
-
-
-class _Admission:
-    """Stands for an exchange while its large body is looked through, a slice a reactor turn."""
-
-    _log = Logger()
-
-    def __init__(self, proxy: Proxy, request: Request, downstream: Downstream) -> None:
-        self.request = request
-        self.downstream = downstream
-        self._proxy = proxy
-        self._exchange: Exchange | None = None
-        self._over = False
-
-    def go(self, cooperator: Cooperator, look: Generator[None, None, Members | None]) -> None:
-        cooperator.coiterate(self._steps(look)).addErrback(self._broken_off)
-
-    def _broken_off(self, failure: Failure) -> None:
-        """The proxy was closed meanwhile, or a bug of ours: then nothing may hang because of it."""
-        if not failure.check(SchedulerStopped):
-            self._log.failure("an admission broke", failure)
-            self._over = True
-            self._proxy.abandoned(self)
-            self.downstream.abort()
-
-    def _steps(self, look: Generator[None, None, Members | None]) -> Generator[None, None, None]:
-        while not self._over:
-            try:
-                next(look)
-            except StopIteration as end:
-                self._over = True
-                self._exchange = self._proxy.admitted(self, end.value)
-                return
-            yield
-
-    def client_paused(self) -> None:
-        if self._exchange is not None:
-            self._exchange.client_paused()
-
-    def client_resumed(self) -> None:
-        if self._exchange is not None:
-            self._exchange.client_resumed()
-
-    def client_gone(self) -> None:
-        if self._exchange is not None:
-            self._exchange.client_gone()
-        elif not self._over:
-            self._over = True
-            self._proxy.abandoned(self)
-
-    def client_stalled(self) -> None:
-        if self._exchange is not None:
-            self._exchange.client_stalled()
-
-
-def _run(look: Generator[None, None, Members | None]) -> Members | None:
-    while True:
-        try:
-            next(look)
-        except StopIteration as end:
-            members: Members | None = end.value
-            return members
-
-
-def _is_streaming(route: BoundRoute, request: Request, members: Members) -> bool:
-    """By the body, or by GET and Accept; never by Accept on a POST, for SDKs send application/json there with ``"stream": true``."""
-    if route.config.streaming != "auto":
-        return route.config.streaming == "always"
-    if request.path.partition(b"?")[0].endswith(_NOT_SPOKEN):
-        return False
-    if request.head.method == b"GET":
-        return any(token.partition(b";")[0].strip() == b"text/event-stream" for token in tokens(request.head.headers, b"accept"))
-    return is_true(members.get("stream"))
+        self._ledger.close()
 
 
 def _no_route() -> ProxyError:

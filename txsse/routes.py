@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 
 import attrs
 
@@ -12,6 +13,7 @@ from txsse.dialects import DIALECTS, Dialect, detect
 from txsse.exchange.policy import Policy
 from txsse.forwarded import Forwarding, TrustedProxies
 from txsse.upstream.backend import Backend
+from txsse.upstream.presets import is_loading_answer
 from txsse.wire.headers import get_all
 from txsse.wire.http1 import RequestHead
 
@@ -44,12 +46,19 @@ def policy_of(route: model.Route, upstream: model.Upstream) -> Policy:
         total=upstream.timeouts.total,
         comments_count=upstream.timeouts.comments_count,
         loading_status=frozenset(upstream.probe.loading_status),
-        loading_match=re.compile(upstream.probe.loading_match),
+        is_loading=partial(is_loading_answer, config=upstream.probe),
         hold_bytes=route.stream.hold_bytes,
         error_end=route.stream.error_end,
         error_event=route.stream.error_event,
         require_done=route.stream.require_done,
     )
+
+
+@attrs.define(eq=False)
+class Room:
+    """Where a route's held requests wait; a reload does not empty it."""
+
+    waiting: int = 0
 
 
 @attrs.define(eq=False)
@@ -65,7 +74,7 @@ class BoundRoute:
     _method: re.Pattern[str] | None
     _headers: tuple[tuple[bytes, re.Pattern[str]], ...]
     wanted_model: re.Pattern[str] | None
-    held: int = 0
+    room: Room = attrs.field(factory=Room)
 
     @classmethod
     def bind(cls, route: model.Route, backend: Backend, instance: str, trusted: TrustedProxies) -> BoundRoute:

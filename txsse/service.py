@@ -199,7 +199,7 @@ class ProxyService(Service):
         demand: dict[str, Demand] = {}
         for route in self.proxy.table.routes:
             total = self.metrics.in_flight[route.name]
-            demand[route.name] = {"pending": route.held, "active": total - route.held, "demand": total}
+            demand[route.name] = {"pending": route.room.waiting, "active": total - route.room.waiting, "demand": total}
         return demand
 
     # -- the end

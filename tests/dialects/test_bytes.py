@@ -217,3 +217,19 @@ def test_text_is_shown_only_where_no_program_parses_the_answer(members: dict[str
 def test_what_ends_a_chat(frames: bytes, terminal: bool) -> None:
     assert CHAT.is_terminal(frames) is terminal
     assert not SSE.is_terminal(frames)
+
+
+@pytest.mark.parametrize(
+    ("frames", "terminal"),
+    [
+        (b"data: [DONE]\n\n", True),
+        (b"data:[DONE]\r\n\r\n", True),
+        (b"\xef\xbb\xbfdata: [DONE]\n\n", True),
+        (b'data: {"a":1}\n\nid: 7\ndata: [DONE]\nretry: 5\n\n: bye\n\n', True),
+        (b"data: x\ndata: [DONE]\n\n", False),  # one event whose text has two lines
+        (b'data: {"content":"say data: [DONE]"}\n\n', False),
+        (b": data: [DONE]\n\n", False),
+    ],
+)
+def test_the_end_of_a_chat_is_an_event_of_its_own(frames: bytes, terminal: bool) -> None:
+    assert DIALECTS["openai-chat"].is_terminal(frames) is terminal

@@ -90,12 +90,12 @@ def speaks(play: Playbook) -> Playbook:
 
 def committed(**player: object) -> Playbook:
     """Held, and committed while held."""
-    return speaks(held(**player) >> Wait(1) >> ev.Elapsed(Timer.COMMIT) << act.Commit(STATUS))
+    return speaks(held(**player) >> Wait(1) >> ev.Elapsed(Timer.COMMIT) << act.Commit(STATUS, "hold"))
 
 
 def committed_sent(**player: object) -> Playbook:
     """Dispatched, and committed because upstream is silent."""
-    return speaks(sent(**player) >> Wait(5) >> ev.Elapsed(Timer.COMMIT) << act.Commit(LINE))
+    return speaks(sent(**player) >> Wait(5) >> ev.Elapsed(Timer.COMMIT) << act.Commit(LINE, "first_byte"))
 
 
 def streaming(**player: object) -> Playbook:
@@ -636,7 +636,7 @@ def no_http_at_all() -> Playbook:
 def committed_while_judging() -> Playbook:
     """The grace is over while the body of a 503 is still coming."""
     return (
-        speaks(judging() >> Wait(5) >> ev.Elapsed(Timer.COMMIT) << act.Commit(LINE))
+        speaks(judging() >> Wait(5) >> ev.Elapsed(Timer.COMMIT) << act.Commit(LINE, "first_byte") << act.Collect(65536))
         >> ev.Elapsed(Timer.KEEPALIVE)
         << act.Send(LINE, "first_byte")
         << act.SetTimer(Timer.KEEPALIVE, 15)
@@ -878,7 +878,7 @@ def trailing_and_shut_down() -> Playbook:
 
 @script
 def trailing_and_left() -> Playbook:
-    return _aborted(trailing() >> ev.ClientGone(), act.Done("client_closed"))
+    return _aborted(trailing() >> ev.ClientGone(), act.Done("ok"))
 
 
 @script

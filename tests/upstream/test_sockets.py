@@ -17,8 +17,8 @@ from tests.upstream.certificates import Authority, ServerContext, names
 from tests.upstream.recording import RecordingReceiver
 from txsse.clock import Alarms
 from txsse.interfaces import Dispatch, Failed, Fault
-from txsse.testing import CLOSE, LAST_CHUNK, REQUEST, STREAM_HEAD, Script, ScriptedUpstream, chunk, eventually, free_port, sleep, steps
 from txsse.sockets import KEEPALIVE_IDLE
+from txsse.testing import CLOSE, LAST_CHUNK, REQUEST, STREAM_HEAD, Script, ScriptedUpstream, chunk, eventually, free_port, sleep, steps
 from txsse.upstream.endpoints import Target, connect
 from txsse.upstream.pool import ConnectionPool
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from txsse.dialects.base import Dialect, Speaker, dump, openai_error
 from txsse.errors import ProxyError
+from txsse.wire.eventstream import EventStreamDecoder
 
-_DONE_LINE = re.compile(rb"(?:\A|[\r\n])data: ?\[DONE\](?:\r\n|\r|\n)(?:\r|\n)")
 _QUIET = frozenset((b"null", b"false", b"[]", b"{}", b""))
 
 
@@ -32,7 +31,8 @@ class OpenAIChatDialect(Dialect):
         return all(members.get(name, b"") in _QUIET for name in ("tools", "functions", "response_format", "logprobs"))
 
     def is_terminal(self, frames: bytes) -> bool:
-        return _DONE_LINE.search(frames) is not None
+        # Looked at closely only where the hint occurred: once a stream, and where the model talks about this very protocol.
+        return any(event.data == "[DONE]" for event in EventStreamDecoder(max_event_bytes=len(frames) + 1).feed(frames))
 
     def error_frame(self, error: ProxyError) -> bytes:
         return b"data: " + dump({"error": openai_error(error)}) + b"\n\n"

@@ -50,9 +50,10 @@ class Refuse:
 
 @attrs.frozen
 class Commit:
-    """Send our own streaming head, with ``data`` in the same write."""
+    """Send our own streaming head, with ``data`` in the same write; ``phase`` as in :class:`Send`."""
 
     data: bytes
+    phase: str = ""
 
 
 @attrs.frozen
@@ -65,7 +66,8 @@ class RelayHead:
 
 @attrs.frozen
 class Collect:
-    """Gather upstream's body up to ``limit`` bytes instead of relaying it; answer with ``BodyCollected``."""
+    """Gather upstream's body up to ``limit`` bytes instead of relaying it; answer with ``BodyCollected``. Said again while it is being
+    gathered, only the limit changes."""
 
     limit: int
 

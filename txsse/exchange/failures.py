@@ -76,6 +76,8 @@ def unterminated() -> ProxyError:
 
 def upstream_error(head: ResponseHead, body: bytes) -> ProxyError:
     """An answer of status 400 and more, after a commit: upstream's own error object keeps its members."""
+    if is_compressed(head):
+        body = b""
     members = error_members(head.status, get(head.headers, b"content-type") or b"", body)
     return ProxyError("upstream_error", members["message"], members=members, upstream_status=head.status)
 

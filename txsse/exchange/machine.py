@@ -156,7 +156,11 @@ class Machine:
         self.head_of = HeadOf.US
         words = self._voice.open_hold() if held else self._voice.keepalive(after_id=False)
         self._spoke = bool(words)
-        self._out.append(act.Commit(words))
+        # A visible message is an answer's first words; anything else keeps the connection alive.
+        shown = held and self._voice.text_shown
+        self._out.append(act.Commit(words, "" if shown or not words else "hold" if held else "first_byte"))
+        if self.state is State.JUDGING:
+            self._out.append(act.Collect(ERROR_LIMIT))  # it will be told in an error frame, so its end matters now
         self._start_speaking()
         return self.state
 
@@ -207,7 +211,7 @@ class Machine:
         if head.status >= 400:
             self._out.append(act.Collect(ERROR_LIMIT))
             return State.JUDGING
-        if head.status in (204, 205):
+        if head.status == 204:
             return self._relay_plain()
         if error := failures.unexpected(head):
             return self._fail(error)
@@ -248,7 +252,7 @@ class Machine:
         head = self._head()
         if event.complete:
             self._dispatched = False
-        if self._policy.holds and self._policy.is_loading(head.status, event.body[:LOADING_LIMIT]):
+        if self._policy.holds and self._policy.is_loading(head.status, event.body):
             self._drop_upstream()
             self._cancel(Timer.FIRST_BYTE)
             self._out.append(act.MarkLoading(f"HTTP {head.status}, loading"))
@@ -367,7 +371,8 @@ class Machine:
 
     def _client_gone(self, event: ev.ClientGone, now: float) -> State:
         self._release()
-        self._done = act.Done("client_closed")
+        if self.state is not State.TRAILING:  # clients hang up after the terminal event: they have what they came for
+            self._done = act.Done("client_closed")
         return State.ENDED
 
     def _client_stalled(self, event: ev.ClientStalled, now: float) -> State:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 
 import attrs
 
@@ -29,12 +29,8 @@ class Policy:
     total: float
     comments_count: bool
     loading_status: frozenset[int]
-    loading_match: re.Pattern[str]
+    is_loading: Callable[[int, bytes], bool]  # is this answer (status, beginning of its body) a backend's way of saying "not yet"?
     hold_bytes: int
     error_end: str
     error_event: bool
     require_done: bool
-
-    def is_loading(self, status: int, body: bytes) -> bool:
-        """Is this answer a backend's way of saying "not yet"?"""
-        return status in self.loading_status and self.loading_match.search(body.decode("utf-8", "replace")) is not None

@@ -42,7 +42,7 @@ class Voice:
     :param show_text: the request can bear visible text in its answer.
     """
 
-    __slots__ = ("_policy", "_speaker", "_speaker_made", "_text_shown", "dialect", "show_text", "status")
+    __slots__ = ("_policy", "_speaker", "_speaker_made", "dialect", "show_text", "status", "text_shown")
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Voice:
         self._speaker = speaker
         self._speaker_made: Speaker | None = None
         self.status = status
-        self._text_shown = False
+        self.text_shown = False
 
     @property
     def speaker(self) -> Speaker:
@@ -71,12 +71,12 @@ class Voice:
         if not self.show_text:
             return self.hold_keepalive()
         shown = self._message(self._filled(self._policy.message))
-        self._text_shown = bool(shown)
+        self.text_shown = bool(shown)
         return shown or self.hold_keepalive()
 
     def hold_keepalive(self) -> bytes:
         """A sign of life while held: progress text once the message was shown, else a status comment."""
-        if self._text_shown and self._policy.progress:
+        if self.text_shown and self._policy.progress:
             return self._message(self._filled(self._policy.progress))
         if self._policy.form == "none":
             return b""
@@ -97,9 +97,9 @@ class Voice:
 
     def before_answer(self) -> bytes:
         """The divider between a message on the content channel and upstream's first byte; once."""
-        if not self._text_shown or self._policy.channel != "content":
+        if not self.text_shown or self._policy.channel != "content":
             return b""
-        self._text_shown = False
+        self.text_shown = False
         return self._message(self._policy.separator) if self._policy.separator else b""
 
     def error(self, error: ProxyError) -> bytes:

@@ -1,0 +1,148 @@
+"""What a request says about itself before it is routed: whether it streams, for which model. Large bodies take some reactor turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Final
+
+from twisted.internet.task import Cooperator, SchedulerStopped
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txsse.front.peek import is_true, scan
+from txsse.interfaces import Downstream, Exchange, Request
+from txsse.wire.headers import get, tokens
+
+Members = dict[str, bytes]
+"""The top-level members of a JSON body that matter to us, as raw JSON texts; ``None`` in its place: the body is no JSON object."""
+
+PEEK_AT_ONCE: Final = 256 * 1024
+"""Bytes of a body that are looked through in one go; larger ones give the reactor a turn in between."""
+
+_WANTED: Final = frozenset(("stream", "model", "tools", "functions", "response_format", "n", "logprobs"))
+
+_NOT_SPOKEN: Final = (b"/api/chat", b"/api/generate")
+"""Ollama's streams are lines of JSON: a head and comments of ours would break them, so until they are spoken they are held silently."""
+
+
+def look(request: Request) -> Generator[None, None, Members | None]:
+    """Read the members that matter; yields between slices of a large body. A compressed body says nothing."""
+    coding = get(request.head.headers, b"content-encoding")
+    if coding is not None and coding.strip().lower() != b"identity":
+        return None
+    if not request.body:
+        return {}
+    return (yield from scan(request.body, _WANTED))
+
+
+def look_at_once(request: Request) -> Members | None:
+    """:func:`look`, without a pause."""
+    steps = look(request)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            members: Members | None = end.value
+            return members
+
+
+def is_streaming(setting: str, request: Request, members: Members | None) -> bool:
+    """By the body, or by GET and Accept; never by Accept on a POST, for SDKs send application/json there with ``"stream": true``.
+
+    :param setting: ``route.streaming``.
+    """
+    if setting != "auto":
+        return setting == "always"
+    if request.path.partition(b"?")[0].endswith(_NOT_SPOKEN):
+        return False
+    if request.head.method == b"GET":
+        return any(token.partition(b";")[0].strip() == b"text/event-stream" for token in tokens(request.head.headers, b"accept"))
+    return members is not None and is_true(members.get("stream"))
+
+
+class Nobody:
+    """The exchange of a request that was answered at once."""
+
+    def client_paused(self) -> None: ...
+
+    def client_resumed(self) -> None: ...
+
+    def client_gone(self) -> None: ...
+
+    def client_stalled(self) -> None: ...
+
+
+NOBODY: Final = Nobody()
+
+
+class Admission:
+    """Stands for an exchange while its large body is looked through, a slice a reactor turn.
+
+    :param admit: called with what was found; gives the real exchange.
+    :param over: called once, before *admit*, or with ``True`` if it does not come to that.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        request: Request,
+        downstream: Downstream,
+        admit: Callable[[Request, Downstream, Members | None], Exchange],
+        over: Callable[[Admission, bool], None],
+    ) -> None:
+        self.request = request
+        self.downstream = downstream
+        self._admit = admit
+        self._tell_over = over
+        self._exchange: Exchange | None = None
+        self._over = False
+
+    def go(self, cooperator: Cooperator) -> None:
+        cooperator.coiterate(self._steps()).addErrback(self._broken_off)
+
+    def _steps(self) -> Generator[None, None, None]:
+        steps = look(self.request)
+        while not self._over:
+            try:
+                next(steps)
+            except StopIteration as end:
+                self._end(abandoned=False)
+                self._exchange = self._admit(self.request, self.downstream, end.value)
+                return
+            yield
+
+    def _end(self, *, abandoned: bool) -> None:
+        if not self._over:
+            self._over = True
+            self._tell_over(self, abandoned)
+
+    def _broken_off(self, failure: Failure) -> None:
+        """The proxy was closed meanwhile, or a bug of ours: then nothing may hang because of it."""
+        if not failure.check(SchedulerStopped):
+            self._log.failure("an admission broke", failure)
+            self._end(abandoned=True)
+            self.downstream.abort()
+
+    def shut_down(self) -> None:
+        """The drain is over."""
+        self._end(abandoned=True)
+        self.downstream.abort()
+
+    def client_paused(self) -> None:
+        if self._exchange is not None:
+            self._exchange.client_paused()
+
+    def client_resumed(self) -> None:
+        if self._exchange is not None:
+            self._exchange.client_resumed()
+
+    def client_gone(self) -> None:
+        if self._exchange is not None:
+            self._exchange.client_gone()
+        else:
+            self._end(abandoned=True)
+
+    def client_stalled(self) -> None:
+        if self._exchange is not None:
+            self._exchange.client_stalled()

@@ -1,0 +1,85 @@
+"""The heads and bodies of what the proxy answers on its own account, and what it adds to a relayed head."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+from txsse.cors import cors_headers
+from txsse.dialects import Dialect, detect
+from txsse.errors import ProxyError
+from txsse.forwarded import response_headers
+from txsse.interfaces import Downstream
+from txsse.routes import BoundRoute
+from txsse.wire.headers import Headers, get, without
+from txsse.wire.http1 import RequestHead, ResponseHead, decoded_path
+
+RETRY_AFTER: Final = 5
+"""Seconds a client is asked to wait where nothing better is known."""
+LONGEST_RETRY_AFTER: Final = 60
+"""The AI SDK ignores more; openai-python does not retry at all above 120."""
+
+
+def reason_of(status: int) -> bytes:
+    """The reason phrase of a status of ours."""
+    try:
+        return HTTPStatus(status).phrase.encode("ascii")
+    except ValueError:
+        return b""
+
+
+def about(ident: bytes, cold_start_header: str, cold: bool) -> Headers:
+    """What every answer to an exchange tells of it."""
+    headers: Headers = [(cold_start_header.encode("latin-1"), b"true" if cold else b"false")] if cold_start_header else []
+    return [*headers, (b"X-Request-Id", ident)]
+
+
+def relayed(head: ResponseHead, ours: Headers) -> Headers:
+    """Upstream's head as the client gets it; a request id of upstream's stays, any other field of the names in *ours* goes."""
+    theirs = response_headers(head)
+    if get(theirs, b"x-request-id") is not None:
+        ours = without(ours, (b"x-request-id",))
+    return [*without(theirs, [name.lower() for name, _ in ours]), *ours]
+
+
+def committed(dialect: Dialect, request: RequestHead, route: BoundRoute, ours: Headers) -> Headers:
+    """The head of a stream that upstream has not begun yet."""
+    return [
+        (b"Content-Type", dialect.content_type),
+        (b"Cache-Control", b"no-cache, no-transform"),
+        (b"X-Accel-Buffering", b"no"),
+        *ours,
+        *cors_headers(request.headers, route.config.cors_origins),
+    ]
+
+
+def send_error(
+    error: ProxyError,
+    head: RequestHead | None,
+    path: bytes,
+    route: BoundRoute | None,
+    ours: Headers,
+    downstream: Downstream,
+) -> int:
+    """Send *error* as an ordinary response in the dialect's shape; returns the size of its body."""
+    status = error.http_status
+    where = decoded_path(path)
+    dialect = route.dialect(where) if route is not None else detect(where)
+    body = dialect.error_body(error)
+    headers: Headers = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))]
+    if status in (429, 503):
+        seconds = RETRY_AFTER if error.retry_after is None else error.retry_after
+        headers.append((b"Retry-After", b"%d" % max(1, min(round(seconds), LONGEST_RETRY_AFTER))))
+    if status == 401:
+        headers.append((b"WWW-Authenticate", b"Bearer"))
+    if error.allow:
+        headers.append((b"Allow", error.allow))
+    headers += ours
+    if head is not None and route is not None:
+        headers += cors_headers(head.headers, route.config.cors_origins)
+    has_body = head is None or head.method != b"HEAD"
+    downstream.start(status, reason_of(status), headers, has_body=has_body)
+    if has_body:
+        downstream.write(body)
+    downstream.finish()
+    return len(body) if has_body else 0
