@@ -14,7 +14,7 @@ from string import Template
 from txsse.testing import free_port
 
 STARTUP = 20.0
-SHUTDOWN = 10.0
+SHUTDOWN = 10.0  # before a harder signal; a dozen interpreters that end at once need seconds on two cores
 COMPLAINTS = ("Traceback", "Unhandled", "an exchange broke")
 
 TIMES = """
@@ -91,7 +91,7 @@ class Process:
         self.ask_to_stop()
         for number in (signal.SIGTERM, signal.SIGKILL):
             try:
-                return self._child.wait(SHUTDOWN / 5)
+                return self._child.wait(SHUTDOWN)
             except subprocess.TimeoutExpired:
                 self.signal(number)
         return self._child.wait(SHUTDOWN)

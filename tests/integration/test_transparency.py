@@ -8,7 +8,8 @@ from tests.integration.bench import SSE, Bench
 from tests.integration.process import route, server, upstream
 from txsse.testing import LAST_CHUNK, STREAM_HEAD, UpstreamConnection, chunk, sleep
 
-CONFIG = server() + upstream(more='probe = { preset = "none" }\n') + route(more="keepalive = { commit_after = '3s' }")
+CALM = "keepalive = { commit_after = '3s' }\nhold = { commit_after = '3s' }"
+CONFIG = server() + upstream(more='probe = { preset = "none" }\n') + route(more=CALM)
 
 BODIES = {
     "W1": b"data:msg\ndata:msg\n\n:\nfalsefield:msg\n\nfalsefield:msg\nData:data\n\ndata\n\ndata:end\n\n",
