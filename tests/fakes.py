@@ -245,7 +245,7 @@ class Stage:
             self.downstream,
             DIALECTS[dialect],
             streaming=streaming,
-            model=lambda: "tiny",
+            model="tiny",
             show_text=True,
             request_id=b"r",
         )

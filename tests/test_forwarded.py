@@ -164,6 +164,10 @@ def test_trust_is_a_matter_of_addresses_and_networks(peer: str, trusted: bool) -
     assert peer not in PLAIN.trusted
 
 
+def test_an_address_with_a_prefix_length_is_the_network_it_is_in() -> None:
+    assert "10.9.9.9" in TrustedProxies.parse(["10.0.0.1/8"])
+
+
 def test_a_bad_network_is_refused() -> None:
     with pytest.raises(ValueError, match=r"192\.0\.2\.0/33"):
         TrustedProxies.parse(["192.0.2.0/33"])

@@ -112,12 +112,10 @@ def test_headers_by_any_of_their_lines() -> None:
 
 def test_models_are_compared_when_the_body_is_there() -> None:
     table = RouteTable([bind("qwen", model="qwen*"), bind("rest")])
-    assert table.needs_model
     assert found(table, any_model=True) == "qwen"
     assert found(table, wanted="qwen3:4b") == "qwen"
     assert found(table, wanted="llama3") == "rest"
     assert found(table, wanted=None) == "rest"
-    assert not RouteTable([bind("rest")]).needs_model
 
 
 def test_a_route_that_asks_for_a_model_still_asks_for_the_rest() -> None:

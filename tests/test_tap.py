@@ -184,6 +184,16 @@ def test_with_a_file_it_can_be_reloaded(tmp_path: Path) -> None:
     assert proxy.proxy.configuration.upstream[0].url.endswith(":8081")
 
 
+def test_a_file_that_holds_something_else_ends_with_2_and_the_upstreams_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, pem = tmp_path / "txsse.toml", tmp_path / "ca.pem"
+    pem.write_text("nonsense")
+    file.write_text(FILE.replace("http:", "https:") + f'tls.ca_file = "{pem}"\n')
+    with pytest.raises(SystemExit) as ended:
+        service_of("--config", str(file))
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"sse-proxy: upstream llama: tls.ca_file: {pem} holds no PEM certificate\n"
+
+
 def test_a_listener_that_cannot_be_opened_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     service, _ = service_of(*ONE, "--listen", "unix:/nonexistent/folder/socket")
     (proxy,) = service

@@ -9,9 +9,9 @@ from twisted.internet.task import Cooperator, SchedulerStopped
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txsse.front.peek import is_true, scan
 from txsse.interfaces import Downstream, Exchange, Request
 from txsse.wire.headers import get, tokens
+from txsse.wire.peek import at_once, is_true, scan
 
 Members = dict[str, bytes]
 """The top-level members of a JSON body that matter to us, as raw JSON texts; ``None`` in its place: the body is no JSON object."""
@@ -37,13 +37,7 @@ def look(request: Request) -> Generator[None, None, Members | None]:
 
 def look_at_once(request: Request) -> Members | None:
     """:func:`look`, without a pause."""
-    steps = look(request)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            members: Members | None = end.value
-            return members
+    return at_once(look(request))
 
 
 def is_streaming(setting: str, request: Request, members: Members | None) -> bool:

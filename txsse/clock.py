@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
@@ -21,22 +22,17 @@ COMMIT_TICK = 0.025  # a commit may be late by 50 ms and not more, whatever its 
 
 
 class Alarm:
-    """One pending call. ``postpone`` is free of charge: the queue looks again when the old time is up."""
+    """One pending call."""
 
-    __slots__ = ("_callback", "_tick", "due")
+    __slots__ = ("_callback", "_tick")
 
-    def __init__(self, due: float, callback: Callable[[], None], tick: _Tick) -> None:
-        self.due = due
+    def __init__(self, callback: Callable[[], None], tick: _Tick) -> None:
         self._callback: Callable[[], None] | None = callback
         self._tick = tick
 
     @property
     def active(self) -> bool:
         return self._callback is not None
-
-    def postpone(self, due: float) -> None:
-        """Ring later than it was going to; an earlier time is not possible."""
-        self.due = due
 
     def cancel(self) -> None:
         if self._callback is not None:
@@ -57,20 +53,21 @@ class _Tick:
     def __init__(self, clock: IReactorTime, length: float) -> None:
         self._clock = clock
         self._length = length
+        self._loop = LoopingCall(self._ring)
+        self._loop.clock = clock
         self._heap: list[tuple[float, int, Alarm]] = []
         self._order = itertools.count()
         self._dead = 0
-        self._loop = LoopingCall(self._ring)
-        self._loop.clock = clock
 
-    def add(self, alarm: Alarm) -> None:
-        heapq.heappush(self._heap, (alarm.due, next(self._order), alarm))
+    def add(self, due: float, alarm: Alarm) -> None:
+        heapq.heappush(self._heap, (due, next(self._order), alarm))
         if not self._loop.running:
             self._loop.start(self._length, now=False)
 
     def forget_one(self) -> None:
         """An alarm of ours was cancelled. Most deadlines are (600 s ones within milliseconds), so the dead are swept out
-        whenever they are the majority: memory follows the living alarms, at O(1) amortised. With all of them dead the ticking ends."""
+        whenever they are the majority: memory follows the living alarms, at O(1) amortised. With all of them dead the
+        next tick is the last; ending it at once would start and stop a LoopingCall with every small request."""
         self._dead += 1
         if self._dead * 2 > len(self._heap) and (self._dead > 64 or self._dead >= len(self._heap)):
             # In place: _ring may be walking this very list.
@@ -92,9 +89,6 @@ class _Tick:
             if not alarm.active:
                 self._dead -= 1
                 continue
-            if alarm.due > now:  # postponed since it was queued
-                heapq.heappush(heap, (alarm.due, next(self._order), alarm))
-                continue
             try:
                 alarm.ring()
             except Exception:
@@ -109,26 +103,24 @@ class Alarms:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._ticks: dict[float, _Tick] = {}
+        self._ticks: dict[int, _Tick] = {}  # by how often the shortest one was doubled
 
     def seconds(self) -> float:
         return self._clock.seconds()
 
     def set(self, delay: float, callback: Callable[[], None], *, tick: float = LONGEST_TICK) -> Alarm:
         """Call *callback* in *delay* seconds: never early, late by at most a twentieth of it (at least 5 ms, at most *tick*)."""
-        length = min(max(delay / 20, SHORTEST_TICK), tick, LONGEST_TICK)
-        # Few lengths, so few LoopingCalls: round down to 5 ms, 10 ms, 20 ms, ...
-        rounded = SHORTEST_TICK
-        while rounded * 2 <= length:
-            rounded *= 2
-        owner = self._ticks.get(rounded)
+        length = max(min(delay / 20, tick, LONGEST_TICK), SHORTEST_TICK)
+        # Few lengths, so few ticks: round down to 5 ms, 10 ms, 20 ms, ...
+        doublings = int(math.log2(length / SHORTEST_TICK))
+        owner = self._ticks.get(doublings)
         if owner is None:
-            owner = self._ticks[rounded] = _Tick(self._clock, rounded)
-        alarm = Alarm(self._clock.seconds() + delay, callback, owner)
-        owner.add(alarm)
+            owner = self._ticks[doublings] = _Tick(self._clock, SHORTEST_TICK * 2**doublings)
+        alarm = Alarm(callback, owner)
+        owner.add(self._clock.seconds() + delay, alarm)
         return alarm
 
     def stop(self) -> None:
-        """Forget every alarm; no LoopingCall runs afterwards."""
+        """Forget every alarm; nothing ticks afterwards."""
         for each in self._ticks.values():
             each.stop()

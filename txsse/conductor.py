@@ -11,25 +11,24 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from txsse.clock import Alarms
 from txsse.dialects import Dialect, Speaker
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import events as ev
+from txsse.exchange.collector import Collector
 from txsse.exchange.events import Timer
 from txsse.exchange.machine import Machine
 from txsse.exchange.relay import Phase, Relay
 from txsse.exchange.table import State
 from txsse.exchange.voice import HoldStatus, Voice
+from txsse.hold import Hold
 from txsse.interfaces import Dispatch, Downstream, Failed, Fault, Request
 from txsse.ledger import Tally
 from txsse.routes import BoundRoute
 from txsse.timers import Timers
-from txsse.upstream.gate import Hopeless
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import ResponseHead
 
@@ -73,20 +72,18 @@ class Conductor:
 
     __slots__ = (
         "_alarms",
-        "_collect_left",
-        "_collect_limit",
-        "_collected",
+        "_collector",
         "_dispatch",
         "_driving",
         "_ended",
         "_flying",
         "_has_body",
+        "_hold",
         "_later",
         "_machine",
         "_owner",
         "_relay",
         "_timers",
-        "_wait",
         "dialect",
         "downstream",
         "paused",
@@ -96,7 +93,6 @@ class Conductor:
         "route",
         "streaming",
         "tally",
-        "voice",
         "wrote",
     )
 
@@ -111,7 +107,7 @@ class Conductor:
         dialect: Dialect,
         *,
         streaming: bool,
-        model: Callable[[], str],
+        model: str,
         show_text: bool,
         request_id: bytes,
     ) -> None:
@@ -123,20 +119,18 @@ class Conductor:
         self.request_id = request_id
         self.tally = Tally(bytes_in=len(request.body))
         downstream.stall_timeout = route.config.stream.stall_timeout
-        self.voice = Voice(dialect, route.policy, lambda: _speaker(model), self._hold_status, show_text)
+        voice = Voice(dialect, route.policy, lambda: _speaker(model), self._hold_status, show_text)
         self._owner = owner
         self._alarms = owner.alarms
         self._machine = Machine(
-            route.policy, self.voice, streaming=streaming, began=request.began, received=request.received, on_phase=self._on_phase
+            route.policy, voice, streaming=streaming, began=request.began, received=request.received, on_phase=self._on_phase
         )
         self._timers = Timers(owner.alarms, self)
+        self._hold = Hold(route, owner.alarms, self.tally, self._drive)
         self._relay: Relay | None = None
-        self._collected: list[bytes] | None = None
-        self._collect_limit = 0
-        self._collect_left = 0
+        self._collector: Collector | None = None
         self._has_body = True
         self._dispatch: Dispatch | None = None
-        self._wait: Deferred[None] | None = None
         self.paused = False
         self.wrote = self.read = request.received
         self._driving = False
@@ -204,8 +198,8 @@ class Conductor:
 
     def response_ended(self) -> None:
         self._landed()
-        if self._collected is not None:
-            self._drive(ev.BodyCollected(self._take_collected(), complete=True))
+        if self._collector is not None:
+            self._end_collecting(complete=True)
         elif self._relay is not None:
             if rest := self._relay.end():
                 self._write(rest)
@@ -213,7 +207,7 @@ class Conductor:
 
     def dispatch_failed(self, failed: Failed) -> None:
         self._landed()
-        self._collected = None
+        self._collector = None
         if failed.fault is Fault.TRUNCATED or failed.fault is Fault.INVALID:
             self._log.debug("upstream {upstream}: {detail}", upstream=self.route.backend.name, detail=failed.detail)
         self._drive(ev.DispatchFailed(failed))
@@ -245,8 +239,7 @@ class Conductor:
         """A bug of ours: nothing may hang because of it, nor look like a success."""
         if self._ended:
             return
-        if self._wait is not None:
-            self._stop_waiting(act.StopWaiting())
+        self._hold.stop()
         if self._dispatch is not None:
             self._abort_upstream(act.AbortUpstream())
         self.downstream.abort()
@@ -258,45 +251,10 @@ class Conductor:
     # -- actions
 
     def _await_ready(self, action: act.AwaitReady) -> None:
-        route = self.route
-        if route.room.waiting >= route.config.hold.max_waiting:
-            error = ProxyError("too_many_waiting", "Too many requests are waiting for this upstream. Try again in a moment.")
-            self._drive(ev.UpstreamFailed(error))
-            return
-        route.room.waiting += 1
-        self.tally.held_since = self._alarms.seconds()
-        self.tally.was_held = True
-        self._wait = wait = route.backend.wait()
-        wait.addCallbacks(self._became_ready, self._wait_failed)
-
-    def _became_ready(self, _: None) -> None:
-        self._left_gate()
-        self._drive(ev.UpstreamReady(cold=self.route.backend.gate.cold))
-
-    def _wait_failed(self, failure: Failure) -> None:
-        if failure.check(CancelledError):
-            return  # it was us
-        self._left_gate()
-        if failure.check(Hopeless):
-            error = ProxyError("upstream_invalid", f"The upstream cannot be used: {failure.getErrorMessage()}.")
-        else:
-            self._log.failure("waiting for {upstream} failed", failure, upstream=self.route.backend.name)
-            error = ProxyError("wake_failed", "The upstream could not be made ready. Try again later.")
-        self._drive(ev.UpstreamFailed(error))
+        self._hold.begin()
 
     def _stop_waiting(self, action: act.StopWaiting) -> None:
-        if self._wait is not None:
-            wait = self._wait
-            self._left_gate()
-            wait.cancel()
-
-    def _left_gate(self) -> None:
-        self._wait = None
-        self.route.room.waiting -= 1
-        tally = self.tally
-        if tally.held_since is not None:
-            tally.hold += self._alarms.seconds() - tally.held_since
-            tally.held_since = None
+        self._hold.stop()
 
     def _send_upstream(self, action: act.Dispatch) -> None:
         request = self.request
@@ -316,7 +274,7 @@ class Conductor:
         self.route.backend.gate.mark_loading(action.detail)
 
     def _abort_upstream(self, action: act.AbortUpstream) -> None:
-        self._collected = None
+        self._collector = None
         dispatch = self._dispatch
         self._landed()
         if dispatch is not None:
@@ -360,24 +318,22 @@ class Conductor:
         self.downstream.forget_body()
 
     def _start_collecting(self, action: act.Collect) -> None:
-        self._collect_left += action.limit - self._collect_limit
-        self._collect_limit = action.limit
-        if self._collected is None:
-            self._collected = []
+        if self._collector is None:
+            self._collector = Collector(action.limit)
+        else:
+            self._collector.limit = action.limit
 
     def _collect(self, data: bytes) -> None:
-        if self._collected is None:
-            return
-        self._collected.append(data)
-        self._collect_left -= len(data)
-        self.read = self._alarms.seconds()
-        if self._collect_left <= 0:
-            self._drive(ev.BodyCollected(self._take_collected(), complete=False))
+        collector = self._collector
+        if collector is not None:
+            self.read = self._alarms.seconds()
+            if collector.feed(data):
+                self._end_collecting(complete=False)
 
-    def _take_collected(self) -> bytes:
-        parts, self._collected = self._collected or [], None
-        self._collect_limit = self._collect_left = 0
-        return b"".join(parts)
+    def _end_collecting(self, *, complete: bool) -> None:
+        collector, self._collector = self._collector, None
+        assert collector is not None
+        self._drive(ev.BodyCollected(collector.body, complete))
 
     def _open_relay(self, action: act.OpenRelay) -> None:
         self._relay = action.relay
@@ -437,8 +393,8 @@ class Conductor:
         self._relay = None
         self._forget_body()
         self._owner.exchange_ended(self, done)
-        # Machine, timers and voice call us back: without these cuts each exchange would be left to the cycle collector.
-        del self._machine, self._timers, self.voice
+        # These call us back: without these cuts each exchange would be left to the cycle collector.
+        del self._machine, self._timers, self._hold
 
     # -- helpers
 
@@ -448,8 +404,8 @@ class Conductor:
         return HoldStatus(self.route.backend.name, gate.state.value, elapsed, detail=gate.last_error)
 
 
-def _speaker(model: Callable[[], str]) -> Speaker:
-    return Speaker(secrets.token_hex(8), int(time.time()), model() or "unknown")
+def _speaker(model: str) -> Speaker:
+    return Speaker(secrets.token_hex(8), int(time.time()), model or "unknown")
 
 
 _PERFORM: Final[dict[type[Any], Callable[[Conductor, Any], None]]] = {

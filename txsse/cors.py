@@ -6,7 +6,7 @@ while the upstream sleeps. Without them a browser shows a script an opaque netwo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Final
 
 from txsse.wire.headers import Headers, get, get_all
@@ -15,22 +15,16 @@ from txsse.wire.http1 import RequestHead
 PREFLIGHT_MAX_AGE: Final = 600  # seconds; Chromium allows 7200, Firefox 86400: short, for the real upstream may answer otherwise
 
 
-def cors_headers(request: Headers, allowed: Collection[str], *, credentials: bool = False, expose: Sequence[bytes] = ()) -> Headers:
+def cors_headers(request: Headers, allowed: Collection[str]) -> Headers:
     """The fields that let a script of an allowed origin read our answer; none for other origins and for requests without one.
 
     :param allowed: origins such as ``https://chat.example``, or ``*`` for any.
-    :param credentials: also for requests with cookies; never together with ``*``.
-    :param expose: response fields the script may read.
     """
     if not allowed:
         return []
     headers: Headers = []
     if allow := _allowed_origin(request, allowed):
         headers.append((b"Access-Control-Allow-Origin", allow))
-        if credentials and allow != b"*":
-            headers.append((b"Access-Control-Allow-Credentials", b"true"))
-        if expose:
-            headers.append((b"Access-Control-Expose-Headers", b", ".join(expose)))
     if "*" not in allowed:
         # Also without a match: a shared cache must not give one origin's answer to another.
         headers.append((b"Vary", b"Origin"))
@@ -42,7 +36,7 @@ def is_preflight(head: RequestHead) -> bool:
     return head.method == b"OPTIONS" and bool(get(head.headers, b"origin")) and bool(get(head.headers, b"access-control-request-method"))
 
 
-def preflight_headers(request: Headers, allowed: Collection[str], *, credentials: bool = False) -> Headers | None:
+def preflight_headers(request: Headers, allowed: Collection[str]) -> Headers | None:
     """The fields of a ``204`` answer to a preflight of an allowed origin, or ``None`` where the origin is not allowed."""
     allow = _allowed_origin(request, allowed)
     if allow is None:
@@ -56,8 +50,6 @@ def preflight_headers(request: Headers, allowed: Collection[str], *, credentials
     ]
     if fields := b", ".join(get_all(request, b"access-control-request-headers")):
         headers.append((b"Access-Control-Allow-Headers", fields))
-    if credentials and allow != b"*":
-        headers.append((b"Access-Control-Allow-Credentials", b"true"))
     return headers
 
 

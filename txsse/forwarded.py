@@ -42,9 +42,12 @@ class TrustedProxies:
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> TrustedProxies:
-        """From ``server.trusted_proxies``; :exc:`ValueError` names what is neither an address nor a network."""
+        """From ``server.trusted_proxies``; :exc:`ValueError` names what is neither an address nor a network.
+
+        As the configuration does, it takes ``10.0.0.1/8`` for the network that this address is in.
+        """
         words = list(texts)
-        return cls(tuple(ipaddress.ip_network(word) for word in words if word != "unix:"), "unix:" in words)
+        return cls(tuple(ipaddress.ip_network(word, strict=False) for word in words if word != "unix:"), "unix:" in words)
 
     def __contains__(self, peer: str) -> bool:
         """Whether *peer* (an IP address, or ``""`` for a UNIX socket) is trusted."""

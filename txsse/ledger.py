@@ -30,7 +30,6 @@ class Tally:
     bytes_out: int = 0
     keepalives: int = 0
     hold: float = 0.0
-    held_since: float | None = None
     was_held: bool = False
     dispatched: float = 0.0
     first_byte: float | None = None
@@ -72,17 +71,9 @@ class Ledger:
                 version=head.version if head is not None else b"-",
                 status=status,
                 route=route,
-                upstream="",
                 code=error.code if error is not None else "",
                 outcome=outcome,
-                bytes_in=0,
                 bytes_out=bytes_out,
-                hold=None,
-                first_byte=None,
-                total=0.0,
-                keepalives=0,
-                cold=False,
-                streaming=False,
                 request_id=ident,
             )
         )

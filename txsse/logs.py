@@ -21,13 +21,9 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger, LogLevel, formatEvent
 from zope.interface import provider
 
-from txsse.wire.headers import Headers
-
 FLUSH_INTERVAL: Final = 0.5  # seconds
 FLUSH_SIZE: Final = 64 * 1024
 LONGEST_TARGET: Final = 1024  # characters of a path that are logged
-
-SECRET_FIELDS: Final = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"x-api-key", b"api-key", b"x-goog-api-key"))
 
 Write = Callable[[str], None]
 Format = Literal["text", "json"]
@@ -44,20 +40,20 @@ class Entry:
     method: bytes
     path: bytes  # with its query: the values are taken out here, so that nobody can forget to
     version: bytes
-    status: int  # what the client saw; 0 if it left before a status was sent
+    status: int  # what the client saw, or 499 if it left before that
     route: str
-    upstream: str
-    code: str  # of txsse.errors.CODES, "" without a failure
     outcome: str  # as in txsse_requests_total
-    bytes_in: int
-    bytes_out: int
-    hold: float | None
-    first_byte: float | None
-    total: float
-    keepalives: int
-    cold: bool  # it waited for its upstream to become ready
-    streaming: bool
     request_id: bytes
+    upstream: str = ""
+    code: str = ""  # of txsse.errors.CODES, "" without a failure
+    bytes_in: int = 0
+    bytes_out: int = 0
+    hold: float | None = None
+    first_byte: float | None = None
+    total: float = 0.0
+    keepalives: int = 0
+    cold: bool = False  # it waited for its upstream to become ready
+    streaming: bool = False
 
 
 class AccessLog:
@@ -172,11 +168,6 @@ def json_observer(stream: TextIO) -> ILogObserver:
 
     observer: ILogObserver = observe
     return observer
-
-
-def redact(headers: Headers) -> Headers:
-    """The fields with every credential's value replaced by ``***``, for whoever has to show them."""
-    return [(name, b"***" if name.lower() in SECRET_FIELDS else value) for name, value in headers]
 
 
 def redact_target(path: bytes) -> str:

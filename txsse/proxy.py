@@ -18,7 +18,6 @@ from txsse.cors import is_preflight, preflight_headers
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.forwarded import TrustedProxies, request_id, seen_own_via, upstream_head
-from txsse.front.peek import string_value
 from txsse.interfaces import Downstream, Exchange, Request
 from txsse.ledger import CLIENT_CLOSED, Ledger
 from txsse.logs import AccessLog
@@ -28,6 +27,7 @@ from txsse.upstream.backend import Backend
 from txsse.upstream.state import State
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import RequestHead, ResponseHead, decoded_path, split_target
+from txsse.wire.peek import string_value
 
 
 class Proxy:
@@ -87,8 +87,12 @@ class Proxy:
         old = self.backends.get(upstream.name)
         if old is not None and old.config == upstream:
             return old
-        made.append(Backend(upstream, self._reactor, self.alarms, self._upstream_changed))
-        return made[-1]
+        try:
+            backend = Backend(upstream, self._reactor, self.alarms, self._upstream_changed)
+        except ValueError as error:
+            raise ValueError(f"upstream {upstream.name}: {error}") from error
+        made.append(backend)
+        return backend
 
     def _upstream_changed(self, name: str, old: State, new: State, detail: str) -> None:
         self._log.info(
@@ -152,7 +156,7 @@ class Proxy:
             downstream,
             dialect,
             streaming=is_streaming(route.config.streaming, request, members),
-            model=lambda: name or "",
+            model=name or "",
             show_text=members is not None and dialect.may_show_text(members),
             request_id=request_id(request.head.headers),
         )

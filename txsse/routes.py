@@ -118,7 +118,6 @@ class RouteTable:
 
     def __init__(self, routes: Sequence[BoundRoute]) -> None:
         self.routes = tuple(routes)
-        self.needs_model = any(route.wanted_model is not None for route in self.routes)
 
     def find(self, head: RequestHead, host: bytes, path: str, model: str | None = None, *, any_model: bool = False) -> BoundRoute | None:
         """The first route met. *any_model*: before the body is read, routes that ask for a model are taken to fit."""

@@ -13,6 +13,7 @@ from twisted.python import usage
 
 from txsse import __version__
 from txsse.config import ConfigError, Configuration, from_options, render
+from txsse.config.model import PRESETS
 from txsse.config.reference import default_of
 
 
@@ -28,10 +29,10 @@ class Options(usage.Options):
         ["config", None, None, "TOML configuration file"],
         ["admin", None, None, f"endpoint of status, probes and metrics, or none  [{default_of('server.admin')}]"],
         ["upstream", None, None, "URL of the one upstream: http://, https:// or unix:/path; required without --config or --demo"],
-        ["preset", None, None, f"how its readiness is found out  [{default_of('upstream.probe.preset')}]"],
+        ["preset", None, None, f"how its readiness is found out: {', '.join(PRESETS)}  [{default_of('upstream.probe.preset')}]"],
         ["message", None, None, "visible text while a request is held  [none: invisible keepalives]"],
         ["interval", None, None, f"keepalive interval in seconds  [{default_of('route.keepalive.interval')}]"],
-        ["workers", None, None, f"processes sharing the listening sockets  [{default_of('server.workers')}]"],
+        ["workers", None, None, f"processes sharing the listening sockets; this version: 1  [{default_of('server.workers')}]"],
     ]
     optFlags = [
         ["demo", None, "start the built-in demo backend (a fake model that takes 10 s to wake) behind the proxy"],

@@ -65,7 +65,7 @@ def one_route(more: str) -> str:
         one_route('[route.keepalive]\nform = "frame"\nheartbeat = 0\n[route.stream]\nerror_end = "done"\nrequire_done = true'),
         one_upstream('host = "preserve"\n[upstream.probe]\npreset = "llamacpp-router"\npath = "/health?deep=1"\nexpect = [200, 204]'),
         one_upstream('host = "llama.example:8080"\n[upstream.timeouts]\ntotal = "1h"\ncomments_count = false'),
-        '[server]\nlog_format = "json"\nadmin = "none"\ntrusted_proxies = ["10.0.0.0/8", "::1"]\ncold_start_header = ""\n'
+        '[server]\nlog_format = "json"\nadmin = "none"\ntrusted_proxies = ["10.0.0.0/8", "::1", "unix:"]\ncold_start_header = ""\n'
         + one_upstream(""),
         '[auth]\nforward = true\ncookie = "key"\nquery = "key"\n' + one_upstream(""),
     ],

@@ -314,8 +314,25 @@ def test_the_status_of_a_hold_that_is_over_is_the_routes() -> None:
         ((NOT_READY, COMMIT), True),
         ((NOT_READY, COMMIT, ev.UpstreamReady(cold=False)), True),
         ((READY, COMMIT), False),
+        ((NOT_READY, ev.Elapsed(Timer.HOLD)), True),
+        ((NOT_READY, ev.Elapsed(Timer.TOTAL)), True),
+        ((NOT_READY, ev.Shutdown()), True),
+        ((READY, ev.Elapsed(Timer.TOTAL)), False),
+        ((READY, ev.Shutdown()), False),
     ],
-    ids=["warm", "first probe succeeds", "waited", "committed while held", "committed, then a first probe succeeds", "only silent"],
+    ids=[
+        "warm",
+        "first probe succeeds",
+        "waited",
+        "committed while held",
+        "committed, then a first probe succeeds",
+        "only silent",
+        "waited in vain",
+        "total deadline while held",
+        "shut down while held",
+        "total deadline while silent",
+        "shut down while silent",
+    ],
 )
 def test_cold_says_whether_it_waited_for_readiness(steps: Any, cold: bool) -> None:
     player = Player()

@@ -216,7 +216,7 @@ class Bench:
         return transport
 
     def pass_time(self, seconds: float, step: float = 0.005) -> None:
-        """In small steps, for a LoopingCall that is late skips its turns."""
+        """In small steps, for one big step rings everything that is due in it at its end."""
         self.clock.pump([step] * round(seconds / step))
 
 

@@ -5,8 +5,10 @@ import struct
 from collections.abc import Callable
 
 import pytest
+from twisted.internet.task import Clock
 
-from txsse.front.hangup import has_left
+from txsse.clock import Alarms
+from txsse.front.hangup import HangupWatch, has_left
 
 
 def _reset(end: socket.socket) -> None:
@@ -29,3 +31,28 @@ def test_an_end_is_seen_behind_unread_bytes(leave: Callable[[socket.socket], Non
 
 def test_without_a_descriptor_there_is_no_telling() -> None:
     assert not has_left(object())
+
+
+def test_the_watch_looks_until_the_peer_has_left() -> None:
+    clock, left = Clock(), []
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        ours, _ = server.accept()
+        with ours:
+            watch = HangupWatch(Alarms(clock), ours, lambda: left.append(clock.seconds()))
+            watch.look()
+            clock.pump([0.01] * 20)
+            assert left == []
+            client.close()
+            clock.pump([0.01] * 10)
+    assert len(left) == 1
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_stopped_watch_looks_no_more() -> None:
+    clock = Clock()
+    watch = HangupWatch(Alarms(clock), object(), lambda: None)
+    watch.look()
+    assert clock.getDelayedCalls()
+    watch.stop()
+    clock.pump([0.1] * 2)
+    assert clock.getDelayedCalls() == []

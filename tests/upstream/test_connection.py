@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -154,6 +155,12 @@ def test_death_before_a_byte_on_a_fresh_connection_is_a_reset(side: Side, end: o
     end(side)  # type: ignore[operator]  # Side.fin or Side.reset
     assert receiver.failed == Failed(Fault.RESET, how + " before a response")
     assert side.lost == 1
+
+
+def test_a_tls_alert_before_a_byte_is_invalid(side: Side) -> None:
+    receiver = side.send()
+    side.connection.connectionLost(Failure(SSL.Error([("SSL routines", "", "tlsv13 alert certificate required")])))
+    assert receiver.failed == Failed(Fault.INVALID, "TLS: tlsv13 alert certificate required")
 
 
 def test_death_before_a_byte_on_a_used_connection_is_stale(side: Side) -> None:

@@ -8,6 +8,7 @@ import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError
 
+from tests.upstream.certificates import Authority, ServerContext, names
 from txsse.config import model
 from txsse.testing import HANG, REQUEST, RESET, ScriptedUpstream, UpstreamConnection, answer, eventually, sleep, steps
 from txsse.upstream.endpoints import Target
@@ -201,6 +202,17 @@ async def test_a_peer_that_cannot_be_verified_is_hopeless_and_not_just_down() ->
     await upstream.open()
     target = Target.parse(upstream.url.replace("http://", "https://"))
     verdict = await Probe(reactor, target, model.Probe())()
+    assert verdict.hopeless
+    assert verdict.detail.startswith("TLS: ")
+    await upstream.stop()
+
+
+async def test_a_peer_that_asks_for_a_certificate_we_do_not_have_is_hopeless(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    _, file = authority.issue("backend", names("127.0.0.1"))
+    upstream = ScriptedUpstream(reactor, steps(HANG), tls=ServerContext(file, clients=authority))
+    await upstream.open()
+    verdict = await Probe(reactor, Target.parse(upstream.url, ca_file=authority.ca_file), model.Probe())()
     assert verdict.hopeless
     assert verdict.detail.startswith("TLS: ")
     await upstream.stop()

@@ -124,11 +124,6 @@ def test_a_101_nobody_asked_for_is_refused() -> None:
     assert error(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n") == "unexpected 101 response"
 
 
-def test_a_101_that_was_asked_for_opens_a_tunnel() -> None:
-    found = outcome(ResponseParser(b"GET", upgrade=True), b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n\x00\x01", b"\x02")
-    assert (found.body, found.until_close, found.done) == (b"\x00\x01\x02", True, False)
-
-
 @pytest.mark.parametrize(
     ("head", "reusable"),
     [

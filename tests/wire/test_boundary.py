@@ -190,21 +190,6 @@ def test_an_oversized_comment_ends_at_its_own_newline() -> None:
     assert (tracker.raw, tracker.held) == (False, 2)
 
 
-def test_a_dropped_tail_leaves_us_at_a_boundary() -> None:
-    tracker = BoundaryTracker(64)
-    tracker.feed(b"data: a\r")
-    tracker.drop()
-    assert (tracker.held, tracker.at_boundary, tracker.end()) == (0, True, b"")
-
-
-def test_dropping_does_not_mend_what_already_went_out_raw() -> None:
-    tracker = BoundaryTracker(2)
-    tracker.feed(b"data: a")
-    tracker.drop()
-    assert tracker.raw
-    assert not tracker.at_boundary
-
-
 def test_after_an_unfinished_end_nothing_more_may_be_said() -> None:
     tracker = BoundaryTracker(64)
     tracker.feed(b"data: a\n")

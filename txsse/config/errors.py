@@ -23,7 +23,7 @@ class ConfigError(Exception):
 
 
 @attrs.define(eq=False)
-class Refused(Exception):
+class Refused(ValueError):
     """One value is wrong; whoever knows which option it belongs to makes a :class:`Problem` of it."""
 
     reason: str

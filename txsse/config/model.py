@@ -47,7 +47,8 @@ class Server:
     drain: float = duration(300, "after SIGTERM, how long open streams may go on")
     lame_duck: float = duration(0, "after SIGTERM, how long the proxy still listens while /readyz already answers 503")
     trusted_proxies: tuple[str, ...] = several(
-        Kind.NETWORKS, "whose X-Forwarded-* and Forwarded fields are extended; anybody else's are replaced"
+        Kind.NETWORKS,
+        "addresses, networks, or `unix:`, whose X-Forwarded-* and Forwarded fields are extended; anybody else's are replaced",
     )
     state_dir: str = text("", "folder for what survives restarts; empty = nothing does", Kind.FILE, built=False)
     log_format: str = choice("text", ("text", "json"), "form of the access lines")

@@ -197,10 +197,12 @@ def _networks(value: object, option: Option) -> tuple[str, ...]:
 
 def _network(value: object, option: Option) -> str:
     text = _string(value, option)
+    if text == "unix:":  # whoever connects to a UNIX socket of ours
+        return text
     try:
         ipaddress.ip_network(text, strict=False)
     except ValueError:
-        raise Refused(f"{shown(value)} is not an IP address or network; write it as in '10.0.0.0/8'") from None
+        raise Refused(f"{shown(value)} is not an IP address or network; write it as in '10.0.0.0/8', or 'unix:' for UNIX sockets") from None
     return text
 
 

@@ -59,14 +59,6 @@ def default_of(path: str) -> str:
     return write(value, kind).strip('"') if kind in (Kind.DURATION, Kind.SIZE, Kind.BOOLEAN) else str(value)
 
 
-def help_of(path: str) -> str:
-    """The help sentence at a dotted key.
-
-    :raises KeyError: there is no such option.
-    """
-    return option_of(_field(path)).help
-
-
 def reference() -> str:
     """All tables with all their options, as reST."""
     return "\n".join(_lines())

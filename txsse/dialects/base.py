@@ -88,29 +88,21 @@ def dump(value: Any) -> bytes:
 
 def openai_error(error: ProxyError) -> dict[str, Any]:
     """The members of OpenAI's error object. Upstream's own are kept; ours fill what is missing."""
-    if error.members is None:
-        members: dict[str, Any] = {"message": error.message, "type": error.row.openai_type, "param": None, "code": error.code}
-    else:
-        members = dict(error.members)
-        members.setdefault("message", error.message)
-        if not isinstance(members.get("type"), str):
-            members["type"] = error.row.openai_type
-    return _with_status(members, error)
+    kind = error.row.openai_type
+    return _filled(error, kind, {"message": error.message, "type": kind, "param": None, "code": error.code})
 
 
 def anthropic_error(error: ProxyError) -> dict[str, Any]:
     """The members of Anthropic's error object, in its order; upstream's own are kept."""
-    if error.members is None:
-        members: dict[str, Any] = {"type": error.row.anthropic_type, "message": error.message, "code": error.code}
-    else:
-        members = dict(error.members)
-        members.setdefault("message", error.message)
-        if not isinstance(members.get("type"), str):
-            members["type"] = error.row.anthropic_type
-    return _with_status(members, error)
+    kind = error.row.anthropic_type
+    return _filled(error, kind, {"type": kind, "message": error.message, "code": error.code})
 
 
-def _with_status(members: dict[str, Any], error: ProxyError) -> dict[str, Any]:
+def _filled(error: ProxyError, kind: str, ours: dict[str, Any]) -> dict[str, Any]:
+    members = ours if error.members is None else dict(error.members)
+    members.setdefault("message", error.message)
+    if not isinstance(members.get("type"), str):
+        members["type"] = kind
     code = members.get("code")
     if code is None or isinstance(code, bool):
         members["code"] = error.code

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from txsse.dialects.base import Dialect, Speaker, dump, openai_error
 from txsse.errors import ProxyError
 from txsse.wire.eventstream import EventStreamDecoder
 
+_DONE_LINE = re.compile(rb"(?:\A(?:\xef\xbb\xbf)?|[\r\n])data: ?\[DONE\][\r\n]")
 _QUIET = frozenset((b"null", b"false", b"[]", b"{}", b""))
 
 
@@ -31,8 +33,14 @@ class OpenAIChatDialect(Dialect):
         return all(members.get(name, b"") in _QUIET for name in ("tools", "functions", "response_format", "logprobs"))
 
     def is_terminal(self, frames: bytes) -> bool:
-        # Looked at closely only where the hint occurred: once a stream, and where the model talks about this very protocol.
-        return any(event.data == "[DONE]" for event in EventStreamDecoder(max_event_bytes=len(frames) + 1).feed(frames))
+        # From the first mention on, less what may stand before it on its line. A read can hold hundreds of events: none is decoded in vain.
+        line = _DONE_LINE.search(frames, max(frames.find(b"[DONE]") - len(b"\xef\xbb\xbfdata: "), 0))
+        if line is None:
+            return False
+        # It may be one of several data lines: the event decides.
+        upto = line.start() + 1
+        begin = max(frames.rfind(blank, 0, upto) for blank in (b"\n\n", b"\n\r", b"\r\r")) + 1
+        return any(event.data == "[DONE]" for event in EventStreamDecoder(len(frames) + 1).feed(frames[begin:]))
 
     def error_frame(self, error: ProxyError) -> bytes:
         return b"data: " + dump({"error": openai_error(error)}) + b"\n\n"

@@ -323,9 +323,11 @@ class Machine:
         return self._fail(event.error)
 
     def _hold_over(self, event: ev.Elapsed, now: float) -> State:
+        self.cold = True
         return self._fail(failures.not_ready(self._voice.status(), self._policy))
 
     def _too_late(self, event: ev.Elapsed, now: float) -> State:
+        self.cold = self.cold or self.state is State.HELD
         return self._fail(failures.too_late(event.timer, self._policy))
 
     def _body_lost(self, event: ev.DispatchFailed, now: float) -> State:
@@ -333,6 +335,7 @@ class Machine:
         return self._fail(failures.broken_body(event.failed))
 
     def _shut_down(self, event: ev.Shutdown, now: float) -> State:
+        self.cold = self.cold or self.state is State.HELD
         return self._fail(failures.shutting_down())
 
     def _fail(self, error: ProxyError) -> State:

@@ -59,25 +59,23 @@ _LEAVE: Final[dict[Key, Row]] = {
 }
 
 
-def _waiting(state: State) -> dict[Key, Row]:
-    """What can happen whenever no upstream byte was relayed yet."""
+def _anytime(state: State) -> dict[Key, Row]:
+    """What can happen whenever something is under way."""
     return {
         **_LEAVE,
-        Timer.COMMIT: Row("_commit", (state,), "the grace is over: 200 and a streaming head of our own, with the first words"),
-        Timer.KEEPALIVE: Row("_keep_alive", (state,), "nothing was written for an interval: a sign of life"),
-        Timer.HEARTBEAT: Row("_beat", (state,), "a parsed no-op event, for clients that count events"),
-        Timer.TOTAL: Row("_too_late", _OVER, "timeouts.total is over: upstream_timeout"),
         ev.ClientPaused: Row("_pause", (state,), "the client reads too slowly: read no more from upstream"),
         ev.ClientResumed: Row("_resume", (state,), "the client has caught up: read on"),
     }
 
 
-def _flowing(state: State) -> dict[Key, Row]:
-    """What can happen to any body on its way."""
+def _waiting(state: State) -> dict[Key, Row]:
+    """What can happen whenever no upstream byte was relayed yet."""
     return {
-        **_LEAVE,
-        ev.ClientPaused: Row("_pause", (state,), "the client reads too slowly: read no more from upstream"),
-        ev.ClientResumed: Row("_resume", (state,), "the client has caught up: read on"),
+        **_anytime(state),
+        Timer.COMMIT: Row("_commit", (state,), "the grace is over: 200 and a streaming head of our own, with the first words"),
+        Timer.KEEPALIVE: Row("_keep_alive", (state,), "nothing was written for an interval: a sign of life"),
+        Timer.HEARTBEAT: Row("_beat", (state,), "a parsed no-op event, for clients that count events"),
+        Timer.TOTAL: Row("_too_late", _OVER, "timeouts.total is over: upstream_timeout"),
     }
 
 
@@ -117,14 +115,14 @@ TABLE: Final[Mapping[State, Mapping[Key, Row]]] = {
         Timer.FIRST_BYTE: Row("_too_late", _OVER, "timeouts.first_byte is over: upstream_timeout"),
     },
     State.PLAIN: {
-        **_flowing(State.PLAIN),
+        **_anytime(State.PLAIN),
         ev.BodyEnded: Row("_finish", (State.ENDED,), "complete: a clean end"),
         ev.DispatchFailed: Row("_body_lost", _OVER, "it died inside the body: cut, never a clean end"),
         Timer.IDLE: Row("_too_late", _OVER, "timeouts.idle is over: upstream_timeout"),
         Timer.TOTAL: Row("_too_late", _OVER, "timeouts.total is over: upstream_timeout"),
     },
     State.STREAMING: {
-        **_flowing(State.STREAMING),
+        **_anytime(State.STREAMING),
         ev.FirstByte: Row("_first_byte", (State.STREAMING,), "upstream's first bytes: the separator goes before them"),
         ev.FirstEvent: Row("_first_event", (State.STREAMING,), "no heartbeat any more"),
         ev.TerminalEvent: Row("_terminal", (State.TRAILING,), "the stream has said its last word: no keepalive after it"),
@@ -139,7 +137,7 @@ TABLE: Final[Mapping[State, Mapping[Key, Row]]] = {
         Timer.TOTAL: Row("_too_late", _OVER, "timeouts.total is over: upstream_timeout"),
     },
     State.TRAILING: {
-        **_flowing(State.TRAILING),
+        **_anytime(State.TRAILING),
         ev.Shutdown: Row("_finish", (State.ENDED,), "complete already: a clean end"),
         ev.BodyEnded: Row("_finish", (State.ENDED,), "complete: a clean end"),
         ev.DispatchFailed: Row("_finish", (State.ENDED,), "the stream was complete before it died: a clean end"),

@@ -7,14 +7,13 @@ The life of a connection::
     any -> CLOSING -> CLOSED                        closing takes as long as what was written needs to leave
 
 Pipelined requests are answered in order: what comes beyond the current request waits in the input. Past :data:`AHEAD` bytes of it reading
-pauses until the answer is complete; whether the client has left meanwhile is looked up each :data:`DEAF_LOOK` seconds.
+pauses until the answer is complete, and :mod:`txsse.front.hangup` looks whether the client has left meanwhile.
 """
 
 from __future__ import annotations
 
 import enum
 import re
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, ISSLTransport
@@ -26,12 +25,13 @@ from zope.interface import implementer
 from txsse._compat import pending_bytes
 from txsse.clock import Alarm
 from txsse.errors import ProxyError
-from txsse.front.hangup import has_left
-from txsse.front.limits import body_too_large, head_too_large, malformed, refusal, too_many_connections, too_much_buffered, too_slow
-from txsse.front.response import DEFAULT_STALL_TIMEOUT, Response
+from txsse.front.body import RequestBody
+from txsse.front.hangup import HangupWatch
+from txsse.front.limits import head_too_large, malformed, refusal, too_many_connections, too_slow
+from txsse.front.response import DEFAULT_STALL_TIMEOUT, RESET_LOOK, Response
+from txsse.front.stall import StallWatch
 from txsse.interfaces import Exchange, Request
 from txsse.sockets import tune
-from txsse.wire.chunked import BadChunk, ChunkedDecoder
 from txsse.wire.http1 import CHUNKED, BadHead, expects_continue, framing, parse_request_head, split_target
 
 if TYPE_CHECKING:
@@ -42,17 +42,8 @@ if TYPE_CHECKING:
 AHEAD: Final = 64 * 1024
 """Bytes of further requests that are read while one is being answered."""
 
-DEAF_LOOK: Final = 0.05
-"""Seconds between two looks whether a client has left that is not read from."""
-
 LINGER: Final = 5.0
 """Seconds for which the rest of a refused request is read and dropped, so that its sender sees the answer and not a reset."""
-
-RESET_LOOK: Final = 0.05
-"""Seconds between two looks whether everything has left, before a reset."""
-
-LOOKS: Final = 8
-"""How many times within a stall timeout the socket is looked at: a stall is noticed late by at most this fraction of it."""
 
 # A head that ends in bare LFs ends here too: to be refused at once, not to be waited for until its time is up.
 _HEAD_END = re.compile(rb"\n\r?\n")
@@ -74,18 +65,13 @@ class ProxyChannel(Protocol):
     """Reads requests, hands them to the site's handler, and carries the answers."""
 
     __slots__ = (
-        "_accepted",
         "_advancing",
         "_alarm",
         "_began",
         "_body",
-        "_deaf",
-        "_decoder",
-        "_ear",
         "_exchange",
-        "_held",
+        "_hangup",
         "_input",
-        "_left",
         "_paused",
         "_peer",
         "_phase",
@@ -93,13 +79,11 @@ class ProxyChannel(Protocol):
         "_response",
         "_scanned",
         "_secure",
-        "_since",
         "_site",
+        "_stall",
         "_stall_timeout",
         "_turn",
         "_unread",
-        "_watch",
-        "_written",
         "connected",
         "transport",
     )
@@ -118,13 +102,9 @@ class ProxyChannel(Protocol):
         self._scanned = 0  # bytes of the input in which no head ends
         self._began = 0.0
         self._request: Request | None = None
-        self._decoder: ChunkedDecoder | None = None
-        self._left = 0  # bytes of the body still to come, when its length was declared
-        self._body: BytesIO | None = None
-        self._held = 0  # bytes of the budget
+        self._body: RequestBody | None = None  # until the exchange needs it no more
         self._advancing = False
-        self._deaf = False  # reading is paused
-        self._ear: Alarm | None = None  # then
+        self._hangup: HangupWatch | None = None  # while reading is paused
         self._turn: IDelayedCall | None = None
         # What is being answered:
         self._response: Response | None = None
@@ -133,17 +113,8 @@ class ProxyChannel(Protocol):
         self._paused = False  # the transport takes no more for now
         # Deadlines; of IDLE, HEAD, BODY and LINGER one at a time:
         self._alarm: Alarm | None = None
-        # Stuck readers: when the transport was last seen to get rid of a byte, and how many it had by then.
-        self._watch: Alarm | None = None
-        self._stall_timeout = DEFAULT_STALL_TIMEOUT
-        self._written = 0
-        self._accepted = 0
-        self._since = 0.0
-
-    @property
-    def busy(self) -> bool:
-        """A request is being answered."""
-        return self._phase is Phase.RESPONSE
+        self._stall = StallWatch(site.alarms, self)
+        self._stall_timeout = DEFAULT_STALL_TIMEOUT  # of the last answer
 
     @property
     def idle(self) -> bool:
@@ -168,8 +139,9 @@ class ProxyChannel(Protocol):
         self._input = b""
         self._request = None
         self._stop_timer()
-        self._stop_watch()
-        self._stop_ear()
+        self._stall.stop()
+        del self._stall  # it knows us: without this cut each connection would be left to the cycle collector
+        self._stop_listening_for_end()
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
@@ -189,7 +161,7 @@ class ProxyChannel(Protocol):
         lingered, self._phase = self._phase is Phase.LINGER, Phase.CLOSING
         self._input = b""
         self._stop_timer()
-        self._start_watch()
+        self._stall.start()
         self._listen()  # over TLS closing waits for the client's close_notify
         if not lingered:
             # A paused producer would keep the transport from closing.
@@ -231,28 +203,20 @@ class ProxyChannel(Protocol):
             self._advancing = False
         if len(self._input) <= AHEAD:
             self._listen()
-        elif not self._deaf:
-            self._deaf = True
+        elif self._hangup is None:
             self.transport.pauseProducing()
-            self._listen_for_end()
+            self._hangup = HangupWatch(self._site.alarms, self.transport, self.drop)
+            self._hangup.look()
 
     def _listen(self) -> None:
-        if self._deaf:
-            self._deaf = False
-            self._stop_ear()
+        if self._hangup is not None:
+            self._stop_listening_for_end()
             self.transport.resumeProducing()
 
-    def _listen_for_end(self) -> None:
-        if has_left(self.transport):
-            self._ear = None
-            self.drop()
-        else:
-            self._ear = self._site.alarms.set(DEAF_LOOK, self._listen_for_end)
-
-    def _stop_ear(self) -> None:
-        if self._ear is not None:
-            self._ear.cancel()
-            self._ear = None
+    def _stop_listening_for_end(self) -> None:
+        if self._hangup is not None:
+            self._hangup.stop()
+            self._hangup = None
 
     def _take(self) -> bool:
         """Take one thing from the input; whether there may be another."""
@@ -304,56 +268,24 @@ class ProxyChannel(Protocol):
             self._open()
             return
         self._phase = Phase.BODY
-        self._left = length
-        if length == CHUNKED:
-            self._decoder = ChunkedDecoder()
+        self._body = RequestBody(length, site.limits, site.budget)
         if length == CHUNKED or length > len(self._input):
             self._time(site.limits.body_timeout, self._body_overdue)
         if not self._input and expects_continue(head):
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _take_body(self) -> bool:
-        data, self._input = self._input, b""
-        if self._decoder is None:
-            if len(data) > self._left:
-                data, self._input = data[: self._left], data[self._left :]
-            self._left -= len(data)
-            complete = not self._left
-        else:
-            try:
-                data = self._decoder.feed(data)
-            except BadChunk as bad:
-                self._refuse(malformed(str(bad)), self._request)
-                return False
-            complete = self._decoder.done
-            self._input = self._decoder.unused
-        error = self._keep(data, complete)
-        if error is not None:
-            self._refuse(error, self._request)
+        body, request = self._body, self._request
+        assert body is not None and request is not None
+        try:
+            self._input = body.feed(self._input)
+        except ProxyError as error:
+            self._refuse(error, request)
             return False
-        if complete:
+        if body.done:
+            request.body = body.take()
             self._open()
         return True
-
-    def _keep(self, data: bytes, complete: bool) -> ProxyError | None:
-        """Add *data* to the request's body."""
-        site = self._site
-        if self._held + len(data) > site.limits.max_body:
-            return body_too_large(site.limits)
-        if not site.budget.take(len(data)):
-            return too_much_buffered()
-        self._held += len(data)
-        assert self._request is not None
-        if self._body is None and complete:
-            self._request.body = data
-            return None
-        # A BytesIO hands its bytes out without a copy, so a body never occupies twice its size.
-        if self._body is None:
-            self._body = BytesIO()
-        self._body.write(data)
-        if complete:
-            self._request.body, self._body = self._body.getvalue(), None
-        return None
 
     def _head_overdue(self) -> None:
         if self._input:
@@ -377,7 +309,6 @@ class ProxyChannel(Protocol):
         request, self._request = self._request, None
         assert request is not None
         self._stop_timer()
-        self._decoder = None
         self._phase = Phase.RESPONSE
         request.received = self._site.alarms.seconds()
         response = self._response = Response(self, request.head)
@@ -390,7 +321,8 @@ class ProxyChannel(Protocol):
     def _refuse(self, error: ProxyError, request: Request | None = None, *, linger: bool = True) -> None:
         """Let *error* be the answer. With *linger* there may be more of the request to come, and the connection is closed."""
         self._stop_timer()
-        self._request = self._decoder = self._body = None
+        self._request = None
+        self.forget_body()
         self._phase = Phase.RESPONSE
         self._unread = linger
         head, path = (None, b"") if request is None else (request.head, request.path)
@@ -398,10 +330,8 @@ class ProxyChannel(Protocol):
         self._site.handler.refuse(error, head, path, self._who(), response)
 
     def send(self, data: bytes) -> None:
-        self._written += len(data)
         self.transport.write(data)
-        if self._watch is None:
-            self._start_watch()
+        self._stall.wrote(len(data))
 
     def unsent(self) -> int:
         return pending_bytes(self.transport) or 0
@@ -455,12 +385,13 @@ class ProxyChannel(Protocol):
         self._detach()
         self._phase = Phase.CLOSED
         self._stop_timer()
-        self._stop_watch()
+        self._stall.stop()
         self.transport.abortConnection()
 
     def forget_body(self) -> None:
-        self._site.budget.give(self._held)
-        self._held = 0
+        if self._body is not None:
+            self._body.release()
+            self._body = None
 
     def _detach(self) -> None:
         """The current exchange is over: it and this connection know each other no more."""
@@ -468,7 +399,6 @@ class ProxyChannel(Protocol):
         if response is not None:
             self._stall_timeout = response.stall_timeout
             response.detach()
-        self._decoder = self._body = None
         self.forget_body()
 
     # Flow control (IPushProducer, called by the transport)
@@ -501,42 +431,24 @@ class ProxyChannel(Protocol):
             self._alarm.cancel()
             self._alarm = None
 
-    def _patience(self) -> float:
+    # Stuck readers (Watched)
+
+    @property
+    def patience(self) -> float:
         return self._stall_timeout if self._response is None else self._response.stall_timeout
 
-    def _pending(self) -> int:
+    @property
+    def closing(self) -> bool:
+        return self._phase is Phase.CLOSING
+
+    def unaccepted(self) -> int:
         """As :meth:`unsent`; where there is no telling, everything counts as unsent from the moment the transport is full."""
         pending = pending_bytes(self.transport)
         if pending is None:
             return 1 if self._paused else 0
         return pending
 
-    def _start_watch(self) -> None:
-        """Look after the socket from time to time, until nothing is pending."""
-        self._stop_watch()
-        self._since = self._site.alarms.seconds()
-        self._accepted = self._written - self._pending()
-        self._watch = self._site.alarms.set(self._patience() / LOOKS, self._look)
-
-    def _stop_watch(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
-
-    def _look(self) -> None:
-        self._watch = None
-        pending = self._pending()
-        if not pending and self._phase is not Phase.CLOSING:
-            return  # the next write starts another
-        now = self._site.alarms.seconds()
-        patience = self._patience()
-        if self._written - pending != self._accepted:
-            self._accepted = self._written - pending
-            self._since = now
-        left = self._since + patience - now
-        if left > 0:
-            self._watch = self._site.alarms.set(min(left, patience / LOOKS), self._look)
-            return
+    def stalled(self) -> None:
         if self._exchange is not None:
             self._exchange.client_stalled()
         self.abort()

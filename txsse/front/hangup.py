@@ -1,19 +1,22 @@
-"""Has the peer of a connection left that we are not reading from?"""
+"""Has the peer of a connection left that we are not reading from? A reactor hears of an end by reading, and of a paused socket nothing."""
 
 from __future__ import annotations
 
 import select
+from collections.abc import Callable
 from typing import Any, Final
+
+from txsse.clock import Alarm, Alarms
+
+LOOK: Final = 0.05
+"""Seconds between two looks."""
 
 # A FIN shows in POLLRDHUP although unread bytes lie before it, which no read would tell; Linux has it.
 _LEFT: Final = getattr(select, "POLLRDHUP", 0) | getattr(select, "POLLHUP", 0) | getattr(select, "POLLERR", 0)
 
 
 def has_left(transport: Any) -> bool:
-    """Whether the other side of *transport* has closed, half-closed or reset the connection; ``False`` where there is no telling.
-
-    Why: a reactor hears of an end by reading, and of a paused socket it hears nothing at all.
-    """
+    """Whether the other side of *transport* has closed, half-closed or reset the connection; ``False`` where there is no telling."""
     fileno = getattr(transport, "fileno", None)
     descriptor = -1 if fileno is None else fileno()
     if descriptor < 0 or not _LEFT:
@@ -21,3 +24,29 @@ def has_left(transport: Any) -> bool:
     poller = select.poll()
     poller.register(descriptor, _LEFT)
     return any(found & _LEFT for _, found in poller.poll(0))
+
+
+class HangupWatch:
+    """Looks after a transport that is paused, from :meth:`look` until it has :meth:`stop` called or the peer has left.
+
+    :param left: called once, when the peer has left.
+    """
+
+    __slots__ = ("_alarm", "_alarms", "_left", "_transport")
+
+    def __init__(self, alarms: Alarms, transport: Any, left: Callable[[], None]) -> None:
+        self._alarms = alarms
+        self._transport = transport
+        self._left = left
+        self._alarm: Alarm | None = None
+
+    def look(self) -> None:
+        """Look now, and from now on."""
+        if has_left(self._transport):
+            self._left()
+        else:
+            self._alarm = self._alarms.set(LOOK, self.look)
+
+    def stop(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()

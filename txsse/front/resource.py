@@ -8,7 +8,7 @@ a temporary file if it was large. ``ProxySite`` is free of all this.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
@@ -21,13 +21,10 @@ from txsse._compat import pending_bytes
 from txsse.clock import Alarm, Alarms
 from txsse.errors import ProxyError
 from txsse.front.limits import Backing, Budget, body_too_large, malformed, refusal, too_much_buffered
-from txsse.front.response import DEFAULT_STALL_TIMEOUT
+from txsse.front.response import DEFAULT_STALL_TIMEOUT, RESET_LOOK
 from txsse.interfaces import Exchange, Request
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import BadHead, RequestHead, parse_request_head, split_target
-
-RESET_LOOK: Final = 0.05
-"""Seconds between two looks whether everything has left, before a reset."""
 
 
 class ProxyResource(Resource):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from txsse.wire import chunked
 from txsse.wire.headers import Headers, get
 from txsse.wire.http1 import RequestHead, wants_close
 
-DEFAULT_STALL_TIMEOUT = 30.0
+DEFAULT_STALL_TIMEOUT: Final = 30.0
+
+RESET_LOOK: Final = 0.05
+"""Seconds between two looks whether everything has left, before a connection is reset."""
 
 
 class Channel(Protocol):

@@ -48,11 +48,6 @@ class ProxySite(Factory):
         return len(self._guests)
 
     @property
-    def open_exchanges(self) -> int:
-        """Requests that are being answered."""
-        return sum(channel.busy for channel in self._guests)
-
-    @property
     def limits(self) -> Limits:
         """As they are now: a reload may replace them."""
         return self.backing.limits

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol
 
+from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol as TwistedProtocol
@@ -16,6 +17,7 @@ from zope.interface import implementer
 
 from txsse.interfaces import Failed, Fault, Receiver
 from txsse.upstream.response import ResponseParser
+from txsse.upstream.tls import tls_reason
 
 SLICE: Final = 64 * 1024
 """Bytes of a request body written at once; what is longer waits for the socket slice by slice."""
@@ -161,6 +163,9 @@ class UpstreamConnection(TwistedProtocol):
             receiver.dispatch_failed(Failed(Fault.INVALID, how + " inside the response head"))
         elif self.served > 1:
             receiver.dispatch_failed(Failed(Fault.STALE, "kept-alive " + how))
+        elif isinstance(reason.value, SSL.Error):
+            # In TLS 1.3 a server refuses us, or misses our certificate, only after our side of the handshake is complete.
+            receiver.dispatch_failed(Failed(Fault.INVALID, "TLS: " + tls_reason(reason.value)))
         else:
             receiver.dispatch_failed(Failed(Fault.RESET, how + " before a response"))
 

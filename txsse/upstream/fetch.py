@@ -21,8 +21,10 @@ from twisted.web.http_headers import Headers as WebHeaders
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-from txsse.upstream.endpoints import Target, connect
+from txsse.interfaces import Failed, Fault
+from txsse.upstream.endpoints import ConnectFailed, Target, connect
 from txsse.upstream.presets import Answer
+from txsse.upstream.tls import tls_reason
 from txsse.wire.headers import Headers, end_to_end, get, without
 
 BODY_LIMIT: Final = 64 * 1024  # bytes of an answer that are read; the rest is not waited for
@@ -37,7 +39,7 @@ async def fetch(reactor: Any, target: Target, path: str, headers: Headers, timeo
 
     :param headers: sent besides our own; a Host among them replaces the target's.
     :param timeout: seconds to connect. There is no limit for the rest: the caller cancels.
-    :raises ConnectFailed: it did not come to a connection.
+    :raises ConnectFailed: it did not come to a connection, or TLS failed on it: a server may refuse us as late as that.
     :raises FetchFailed: it did not come to a complete answer.
     """
     leash = _Leash(reactor, target, timeout)
@@ -57,6 +59,9 @@ async def fetch(reactor: Any, target: Target, path: str, headers: Headers, timeo
         reasons = [each.value for each in failed.reasons]
         if any(isinstance(each, CancelledError) for each in reasons):
             raise CancelledError from None  # so the Agent wraps the cancelling of a request without a response head
+        for each in reasons:
+            if isinstance(each, SSL.Error):
+                raise ConnectFailed(Failed(Fault.INVALID, "TLS: " + tls_reason(each))) from failed
         raise FetchFailed(_explain(reasons)) from failed
     finally:
         # The Agent leaves a cancelled body's connection open (twisted#8227), and one over TLS waits for its peer's goodbye.
@@ -64,12 +69,8 @@ async def fetch(reactor: Any, target: Target, path: str, headers: Headers, timeo
 
 
 def _explain(reasons: list[BaseException]) -> str:
-    for each in reasons:
-        if isinstance(each, error.ConnectionClosed):
-            return "connection closed before the end of the answer"
-        if isinstance(each, SSL.Error):
-            return "TLS failure"
-    return "invalid answer"
+    closed = any(isinstance(each, error.ConnectionClosed) for each in reasons)
+    return "connection closed before the end of the answer" if closed else "invalid answer"
 
 
 def _request_fields(authority: bytes, own: Headers) -> WebHeaders:

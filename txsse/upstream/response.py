@@ -9,8 +9,8 @@ import re
 from typing import Final
 
 from txsse.upstream.chunks import ChunkReader
-from txsse.wire.headers import Headers, tokens
-from txsse.wire.http1 import ResponseHead
+from txsse.wire.headers import tokens
+from txsse.wire.http1 import LENGTH, BadHead, ResponseHead, parse_fields
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of one head, that of a 1xx included."""
@@ -23,11 +23,7 @@ MAX_INTERIM: Final = 32
 
 # RFC 9112 section 4. The reason, and in old servers the space before it, may be missing.
 _STATUS_LINE = re.compile(rb"(HTTP/1\.[01]) ([1-9][0-9][0-9])(?: ([^\r\n]*+))?\r\n")
-# Possessive, so that no run of blanks is tried twice: linear on any input.
-_FIELDS = re.compile(rb"(?m)^([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([^\r\n]*[^\r\n \t]|)[ \t]*+\r\n")
-_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
-_LENGTH = re.compile(rb"[0-9]{1,15}")
 
 _UNTIL_CLOSE = -1
 
@@ -45,19 +41,15 @@ class ResponseParser:
     :ivar surplus: there were bytes after the end: whatever they are, the connection cannot be used again.
     """
 
-    __slots__ = ("_buffer", "_chunks", "_interim", "_left", "_method", "_upgrade", "done", "error", "head", "surplus")
+    __slots__ = ("_buffer", "_chunks", "_interim", "_left", "_method", "done", "error", "head", "surplus")
 
-    def __init__(self, method: bytes, *, upgrade: bool = False) -> None:
-        """
-        :param method: of the request: the answer to HEAD has no body, whatever its fields say.
-        :param upgrade: the request asked for another protocol, so a 101 is final and its "body" are that protocol's bytes.
-        """
+    def __init__(self, method: bytes) -> None:
+        """:param method: of the request: the answer to HEAD has no body, whatever its fields say."""
         self.head: ResponseHead | None = None
         self.done = False
         self.error = ""
         self.surplus = False
         self._method = method
-        self._upgrade = upgrade
         self._buffer = bytearray()  # an incomplete head
         self._interim = 0
         self._chunks: ChunkReader | None = None
@@ -145,21 +137,20 @@ class ResponseParser:
             self._fail("response head too large")
             return
         line = _STATUS_LINE.match(block)
-        lines = block.count(b"\r\n")
-        # No bare CR or LF, no control byte; and every line is a field, so no obs-fold and no blank before the colon (RFC 9112 section 5).
-        if line is None or block.count(b"\r") != lines or block.count(b"\n") != lines or _CONTROL.search(block):
+        if line is None:
             self._fail(MALFORMED)
             return
-        headers: Headers = _FIELDS.findall(block, line.end())
-        if len(headers) != lines - 2:
+        try:
+            headers = parse_fields(block, line.end())
+        except BadHead:
             self._fail(MALFORMED)
             return
         status = int(line[2])
         if len(headers) > MAX_FIELDS:
             self._fail("too many fields in the response head")
-        elif status == 101 and not self._upgrade:
+        elif status == 101:  # Upgrade is never passed on
             self._fail("unexpected 101 response")
-        elif status >= 200 or status == 101:
+        elif status >= 200:
             self._begin_body(ResponseHead(status, line[3] or b"", line[1], headers))
         else:
             self._interim += 1
@@ -176,16 +167,14 @@ class ResponseParser:
                     lengths.append(value)
                 case b"transfer-encoding":
                     codings.append(value)
-        if lengths and (codings or len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0])):
+        if lengths and (codings or len(lengths) > 1 or not LENGTH.fullmatch(lengths[0])):
             self._fail("bad Content-Length in the response")
             return
         if codings and (len(codings) > 1 or codings[0].lower() != b"chunked" or head.version != b"HTTP/1.1"):
             self._fail("bad Transfer-Encoding in the response")
             return
         self.head = head
-        if head.status == 101:
-            self._left = _UNTIL_CLOSE
-        elif self._method == b"HEAD" or head.status in (204, 304):
+        if self._method == b"HEAD" or head.status in (204, 304):
             self.done = True
         elif codings:
             self._chunks = ChunkReader()

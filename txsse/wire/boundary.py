@@ -89,12 +89,6 @@ class BoundaryTracker:
             self._clean = False
         return self._take_tail()
 
-    def drop(self) -> None:
-        """The stream died: forget what was kept back. What has been let through then ends at a boundary, unless :attr:`raw`."""
-        self._tail.clear()
-        self._last = b"\n"
-        self._clean = not self.raw
-
     def _take_tail(self) -> bytes:
         tail = bytes(self._tail)
         self._tail.clear()

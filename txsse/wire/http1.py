@@ -1,4 +1,4 @@
-"""HTTP/1.x message heads: values, and the strict parser of request heads (RFC 9112)."""
+"""HTTP/1.x message heads: values, the strict parser of their fields, and that of request heads (RFC 9112)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from txsse.wire.headers import Headers, get, get_all, tokens
 CHUNKED: Final = -1
 """What :func:`framing` says of a body in chunked coding."""
 
-MAX_LENGTH_DIGITS: Final = 15
-"""Of a Content-Length: a petabyte, and far from any integer overflow behind us."""
+LENGTH: Final = re.compile(rb"[0-9]{1,15}")
+"""A Content-Length: up to a petabyte, and far from any integer overflow behind us."""
 
 
 @attrs.frozen
@@ -37,7 +37,7 @@ class ResponseHead:
 
 
 class BadHead(ValueError):
-    """A request head that is refused; the text is fit for the client and quotes nothing of the request."""
+    """A head that is refused; the text is fit for the client and quotes nothing of it."""
 
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
@@ -45,7 +45,6 @@ _REQUEST_LINE = re.compile(rb"(%b) ([!-~]++) (HTTP/1\.[01])\r\n" % _TOKEN)
 # Possessive, so that no run of blanks is tried twice: linear on any input.
 _FIELDS = re.compile(rb"(?m)^(%b):[ \t]*+([^\r\n]*[^\r\n \t]|)[ \t]*+\r\n" % _TOKEN)
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_DIGITS = re.compile(rb"[0-9]{1,%d}" % MAX_LENGTH_DIGITS)
 # RFC 3986 section 3.2.2, less the comma: the value is copied into X-Forwarded-Host, which is a list.
 _AUTHORITY = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})*+)(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]*+)(.*+)")
@@ -63,14 +62,7 @@ def parse_request_head(block: bytes) -> RequestHead:
     start = _REQUEST_LINE.match(block, 2 if block.startswith(b"\r\n") else 0)
     if start is None:
         raise BadHead(_blame_request_line(block))
-    lines = block.count(b"\r\n", start.end())
-    if block.count(b"\r", start.end()) != lines or block.count(b"\n", start.end()) != lines:
-        raise BadHead("a line of the head ends with a bare CR or LF")
-    if _CONTROL.search(block):
-        raise BadHead("a header field holds a control character")
-    headers: Headers = _FIELDS.findall(block, start.end())
-    if len(headers) != lines - 1 or not block.endswith(b"\r\n\r\n"):
-        raise BadHead("a header field is malformed (folded line, blank before the colon, or no name)")
+    headers = parse_fields(block, start.end())
     method, target, version = start.groups()
     _check_fields(version, headers)
     if not target.startswith(b"/") or b"#" in target:
@@ -78,6 +70,22 @@ def parse_request_head(block: bytes) -> RequestHead:
     else:
         _check_path(target)
     return RequestHead(method, target, version, headers)
+
+
+def parse_fields(block: bytes, begin: int) -> Headers:
+    """The header fields of a head: from *begin* to the blank line, which must be its end (RFC 9112 section 5).
+
+    :raises BadHead: bare CR or LF, control bytes (also before *begin*), folded lines, blanks before the colon.
+    """
+    lines = block.count(b"\r\n", begin)
+    if block.count(b"\r", begin) != lines or block.count(b"\n", begin) != lines:
+        raise BadHead("a line of the head ends with a bare CR or LF")
+    if _CONTROL.search(block):
+        raise BadHead("a header field holds a control character")
+    headers: Headers = _FIELDS.findall(block, begin)
+    if len(headers) != lines - 1 or not block.endswith(b"\r\n\r\n"):
+        raise BadHead("a header field is malformed (folded line, blank before the colon, or no name)")
+    return headers
 
 
 def _blame_request_line(block: bytes) -> str:
@@ -106,7 +114,7 @@ def _check_fields(version: bytes, headers: Headers) -> None:
         raise BadHead("the request needs exactly one Host field")
     if hosts and not _AUTHORITY.fullmatch(hosts[0]):
         raise BadHead("the Host field is not a host with an optional port")
-    if lengths and (len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0])):
+    if lengths and (len(lengths) > 1 or not LENGTH.fullmatch(lengths[0])):
         raise BadHead("Content-Length is repeated or not a plain number")
     if codings:
         if lengths:

@@ -11,11 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txsse.front import peek as module
-from txsse.front.peek import MAX_VALUE, is_true, peek, scan, string_value
+from txsse.wire import peek as module
+from txsse.wire.peek import MAX_VALUE, at_once, is_true, scan, string_value
 
 WANTED = frozenset(("stream", "model"))
 MEBIBYTES_8 = 8 << 20
+
+
+def peek(body: bytes, wanted: frozenset[str]) -> dict[str, bytes] | None:
+    return at_once(scan(body, wanted))
 
 
 def streams(body: bytes) -> bool:

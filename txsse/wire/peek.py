@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Generator
-from typing import Final
+from typing import Final, TypeVar
+
+T = TypeVar("T")
 
 STEP: Final = 128 * 1024
 """Bytes that are scanned between two turns of the reactor."""
@@ -48,15 +50,14 @@ class _NotJSON(Exception):
     """The body is not one JSON object."""
 
 
-def peek(body: bytes, wanted: frozenset[str]) -> dict[str, bytes] | None:
-    """The raw JSON texts of the top-level members named in *wanted*, all in one go: see :func:`scan`."""
-    steps = scan(body, wanted)
+def at_once(steps: Generator[None, None, T]) -> T:
+    """The result of a scan that gives way to nobody."""
     while True:
         try:
             next(steps)
-        except StopIteration as stop:
-            found: dict[str, bytes] | None = stop.value
-            return found
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 def scan(body: bytes, wanted: frozenset[str]) -> Generator[None, None, dict[str, bytes] | None]:
