@@ -14,10 +14,10 @@ METADATA := setup.cfg pyproject.toml
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint docs test-llama clean check-python
+.PHONY: help demo test lint docs test-llama bench bench-quick clean check-python
 
 help: ## this list
-	@echo "make TARGET [PYTHON=python3] [ARGS='more arguments for pytest or txsse demo']"
+	@echo "make TARGET [PYTHON=python3] [ARGS='more arguments for pytest, txsse demo or benchmarks/run.py']"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
 demo: $(VENV)/.txsse ## the proxy before a sleeping fake model: what a client sees, live (about 20 s)
@@ -38,8 +38,16 @@ docs: $(VENV)/.txsse-docs ## the documentation, into docs/_build/html
 test-llama: $(LLAMA_VENV)/.txsse-llama ## the proxy before a real llama.cpp server (builds it first: minutes)
 	@$(LLAMA_BIN)/python -m pytest tests/llama $(ARGS)
 
-clean: ## remove what was built; .venv-llama stays, it takes minutes to build
-	rm -rf $(VENV) build dist txsse.egg-info docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+bench: $(VENV)/.txsse ## the benchmarks: all peers that can be had, into docs/ (about 10 minutes)
+	@PYTHON=$(PYTHON) benchmarks/setup.sh
+	@$(BIN)/python benchmarks/run.py --docs docs $(ARGS)
+
+bench-quick: $(VENV)/.txsse ## nginx, HAProxy, Go and txsse only, to the terminal (about 2 minutes)
+	@PYTHON=$(PYTHON) benchmarks/setup.sh quick
+	@$(BIN)/python benchmarks/run.py --quick $(ARGS)
+
+clean: ## remove what was built; .venv-llama and the benchmarks' peers stay, they take minutes
+	rm -rf $(VENV) benchmarks/build build dist txsse.egg-info docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -path './.git' -prune -o -path './$(LLAMA_VENV)' -prune -o -name __pycache__ -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache
 

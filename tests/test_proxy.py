@@ -159,7 +159,10 @@ DECISIONS = [
     (b"GET", [(b"Accept", b"text/event-stream-foo")], b"", False),
     (b"GET", [(b"Accept", b"*/*")], b"", False),
     (b"GET", [], b'{"stream":true}', False),
+    (b"GET", [(b"Accept", b"text/event-stream;q=0, */*")], b"", False),
+    (b"GET", [(b"Accept", b"text/event-stream; q=0.01")], b"", True),
     (b"HEAD", [(b"Accept", b"text/event-stream")], b"", False),
+    (b"HEAD", [], b'{"stream":true}', False),
 ]
 
 
@@ -261,6 +264,7 @@ def test_a_preflight_does_not_wait_for_a_model() -> None:
     assert (client.status, client.has_body, client.end) == (204, False, "finish")
     assert client.header(b"access-control-allow-origin") == b"https://chat.example"
     assert client.header(b"access-control-allow-headers") == b"authorization"
+    assert client.header(b"x-request-id")
     assert bench.reactor.tcpClients == []
     exchange.client_gone()
 
@@ -437,6 +441,7 @@ def test_a_failure_inside_a_stream_is_a_stream_error() -> None:
     bench.reactor.pump([0.01] * 30)
     assert client.end == "cut"
     assert bench.proxy.metrics.stream_errors == {"upstream_invalid": 1}
+    assert bench.proxy.metrics.relayed_bytes == {"llama": 0}  # the error frame was ours
     assert not bench.proxy.metrics.rejections
 
 

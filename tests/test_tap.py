@@ -237,6 +237,22 @@ def test_twistd_with_a_port_that_is_taken(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr + ended.stdout
 
 
+def test_a_daemon_with_a_port_that_is_taken_does_not_leave_its_parent_waiting(tmp_path: Path) -> None:
+    import socket
+
+    command = [str(Path(sys.executable).with_name("twistd")), "--pidfile=pid", "--logfile=log", "sse-proxy", *ONE, "--admin=none"]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ended = subprocess.run(
+            [*command, f"--listen=tcp:{port}:interface=127.0.0.1"], cwd=tmp_path, capture_output=True, text=True, timeout=30
+        )
+    assert ended.returncode == 1  # twistd's own, for whatever its child could not do
+    assert f"cannot listen on tcp:{port}" in ended.stdout + ended.stderr
+    assert not (tmp_path / "pid").exists()
+
+
 def test_twistd_serves_and_ends_on_sigterm(tmp_path: Path) -> None:
     import http.client
 

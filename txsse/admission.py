@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator
 from typing import Final
 
@@ -25,6 +26,9 @@ _NOT_SPOKEN: Final = (b"/api/chat", b"/api/generate")
 """Ollama's streams are lines of JSON: a head and comments of ours would break them, so until they are spoken they are held silently."""
 
 
+_NEVER: Final = re.compile(rb"q=0(?:\.0{0,3})?")
+
+
 def look(request: Request) -> Generator[None, None, Members | None]:
     """Read the members that matter; yields between slices of a large body. A compressed body says nothing."""
     coding = get(request.head.headers, b"content-encoding")
@@ -45,13 +49,21 @@ def is_streaming(setting: str, request: Request, members: Members | None) -> boo
 
     :param setting: ``route.streaming``.
     """
+    if request.head.method == b"HEAD":
+        return False  # there is no body to keep alive, and the head is all that is asked for
     if setting != "auto":
         return setting == "always"
     if request.path.partition(b"?")[0].endswith(_NOT_SPOKEN):
         return False
     if request.head.method == b"GET":
-        return any(token.partition(b";")[0].strip() == b"text/event-stream" for token in tokens(request.head.headers, b"accept"))
+        return any(_takes_events(member) for member in tokens(request.head.headers, b"accept"))
     return members is not None and is_true(members.get("stream"))
+
+
+def _takes_events(media_range: bytes) -> bool:
+    """Is this member of Accept an event stream, and not with a weight of 0 (RFC 9110 section 12.4.2)?"""
+    kind, *parameters = [part.strip() for part in media_range.split(b";")]
+    return kind == b"text/event-stream" and not any(_NEVER.fullmatch(parameter) for parameter in parameters)
 
 
 class Nobody:

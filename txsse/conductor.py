@@ -189,12 +189,17 @@ class Conductor:
         if not relay.quiet:
             self.read = now
         if out:
-            self.wrote = now
-            tally = self.tally
-            if tally.first_byte is None:
-                tally.first_byte = now
-            tally.bytes_out += len(out)
-            self.downstream.write(out)
+            self._relayed(out, now)
+
+    def _relayed(self, data: bytes, now: float) -> None:
+        """Upstream's bytes, on to the client."""
+        self.wrote = now
+        tally = self.tally
+        if tally.first_byte is None:
+            tally.first_byte = now
+        tally.bytes_out += len(data)
+        tally.relayed += len(data)
+        self.downstream.write(data)
 
     def response_ended(self) -> None:
         self._landed()
@@ -202,7 +207,7 @@ class Conductor:
             self._end_collecting(complete=True)
         elif self._relay is not None:
             if rest := self._relay.end():
-                self._write(rest)
+                self._relayed(rest, self._alarms.seconds())
             self._drive(ev.BodyEnded())
 
     def dispatch_failed(self, failed: Failed) -> None:
@@ -347,6 +352,9 @@ class Conductor:
             self._owner.count_keepalive(action.phase)
         self._write(action.data)
 
+    def _pass_on(self, action: act.PassOn) -> None:
+        self._relayed(action.data, self._alarms.seconds())
+
     def _write(self, data: bytes) -> None:
         self.wrote = self._alarms.seconds()
         self.tally.bytes_out += len(data)
@@ -420,6 +428,7 @@ _PERFORM: Final[dict[type[Any], Callable[[Conductor, Any], None]]] = {
     act.Collect: Conductor._start_collecting,
     act.OpenRelay: Conductor._open_relay,
     act.Send: Conductor._send,
+    act.PassOn: Conductor._pass_on,
     act.SetTimer: Conductor._set_timer,
     act.CancelTimer: Conductor._cancel_timer,
     act.CancelTimers: Conductor._cancel_timers,

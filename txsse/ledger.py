@@ -27,7 +27,8 @@ class Tally:
     bytes_in: int
     status: int = 0
     refused: bool = False
-    bytes_out: int = 0
+    bytes_out: int = 0  # body bytes written to the client, our own among them
+    relayed: int = 0  # those of them that are upstream's
     keepalives: int = 0
     hold: float = 0.0
     was_held: bool = False
@@ -93,7 +94,7 @@ class Ledger:
         first_byte = None if tally.first_byte is None else tally.first_byte - tally.dispatched
         metrics.in_flight[route.name] -= 1
         metrics.requests[route.name, status, done.outcome] += 1  # type: ignore[index]  # the machine's words are the label's values
-        metrics.relayed_bytes[route.name] += tally.bytes_out
+        metrics.relayed_bytes[route.name] += tally.relayed
         if tally.was_held:
             metrics.hold_seconds[route.backend.name].observe(tally.hold)
         if first_byte is not None:

@@ -172,9 +172,10 @@ class Proxy:
         headers = preflight_headers(request.head.headers, route.config.cors_origins)
         if headers is None:
             return False
-        downstream.start(204, reason_of(204), headers, has_body=False)
+        ident = request_id(request.head.headers)
+        downstream.start(204, reason_of(204), [*headers, *about(ident, "", False)], has_body=False)
         downstream.finish()
-        self._ledger.answered(request.head, request.path, request.peer, request_id(request.head.headers), route.name, 204)
+        self._ledger.answered(request.head, request.path, request.peer, ident, route.name, 204)
         return True
 
     # -- for the conductors (Owner)

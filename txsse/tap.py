@@ -120,10 +120,10 @@ def _refuse(problems: Sequence[str]) -> NoReturn:
 class _Root(MultiService):
     """What twistd gets: chooses the form of the log, and ends the process if a listener cannot be opened."""
 
-    def __init__(self, reactor: Any, observer: Callable[[], ILogObserver] | None) -> None:
+    def __init__(self, observer: Callable[[], ILogObserver] | None, daemon: bool) -> None:
         super().__init__()
-        self._reactor = reactor
         self._observer = observer
+        self._daemon = daemon
 
     def setServiceParent(self, parent: Any) -> None:
         # The application, before twistd starts logging to it: the one moment to choose the form of the log.
@@ -137,6 +137,8 @@ class _Root(MultiService):
         try:
             super().privilegedStartService()
         except ListenError as error:
+            if self._daemon:
+                raise  # twistd tells the waiting parent of exceptions only: by itself it would wait for ever
             _refuse([str(error)])
 
 
@@ -150,7 +152,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 
     configuration: Configuration = options["configuration"]
     twistd = getattr(options, "parent", None)
-    root = _Root(reactor, _json_observer(configuration, twistd))
+    root = _Root(_json_observer(configuration, twistd), daemon=twistd is not None and not twistd.get("nodaemon"))
     if options["demo"]:
         from txsse.demo import DemoService
 

@@ -154,7 +154,7 @@ class Player:
         for action in actions:
             self.outcomes.append(action)
             match action:
-                case act.Commit(data) | act.Send(data):
+                case act.Commit(data) | act.Send(data) | act.PassOn(data):
                     self.client += data
                 case act.OpenRelay(relay):
                     self.relay = relay

@@ -201,13 +201,13 @@ def test_a_failure_is_said_in_the_way_the_client_can_still_read(phase: str, fail
         ),
         (
             _answer(500, b"text/html; charset=utf-8", b"<html><title>500</title><h1>Internal   Server Error</h1></html>"),
-            '{"message":"500 Internal Server Error","type":"server_error","code":"upstream_error","status":500}',
-            '{"message":"500 Internal Server Error","type":"api_error","code":"upstream_error","status":500}',
+            '{"message":"500 Internal Server Error","type":"server_error","param":null,"code":"upstream_error","status":500}',
+            '{"type":"api_error","message":"500 Internal Server Error","code":"upstream_error","status":500}',
         ),
         (
             _answer(429, b"application/json", b'{"error":"slow down"}'),
-            '{"message":"slow down","type":"server_error","code":"upstream_error","status":429}',
-            '{"message":"slow down","type":"api_error","code":"upstream_error","status":429}',
+            '{"message":"slow down","type":"server_error","param":null,"code":"upstream_error","status":429}',
+            '{"type":"api_error","message":"slow down","code":"upstream_error","status":429}',
         ),
         (
             _answer(200, b"application/json", b""),

@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import struct
+import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, cast
 
@@ -218,6 +219,28 @@ async def test_a_stuck_reader_is_aborted_over_tcp(listening: Listening) -> None:
     assert 0.28 < await until(lambda: not listening.site.connections) < 0.6
     assert exchange.heard == ["paused", "stalled"]
     client.close()
+
+
+async def test_a_refusal_over_tls_closes_as_promptly_as_without() -> None:
+    listening = Listening(tls=True)
+    await listening.open()
+
+    def talk() -> tuple[bytes, float]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with context.wrap_socket(socket.create_connection(listening.address)) as client:
+            client.sendall(b"nonsense\r\n\r\n")
+            began = time.monotonic()
+            got = b""
+            while piece := client.recv(65536):
+                got += piece
+            return got, time.monotonic() - began
+
+    got, took = await deferToThread(talk)
+    assert got.startswith(b"HTTP/1.1 400 ")
+    assert took < 1
+    await until(lambda: not listening.site.connections)
+    await listening.close()
 
 
 async def test_over_tls_it_is_all_the_same() -> None:

@@ -99,7 +99,9 @@ def anthropic_error(error: ProxyError) -> dict[str, Any]:
 
 
 def _filled(error: ProxyError, kind: str, ours: dict[str, Any]) -> dict[str, Any]:
-    members = ours if error.members is None else dict(error.members)
+    members = dict(error.members or {})
+    if members.keys() <= {"message"}:  # upstream gave a text at most: that is no object whose form would have to be kept
+        members = ours | members
     members.setdefault("message", error.message)
     if not isinstance(members.get("type"), str):
         members["type"] = kind

@@ -88,6 +88,13 @@ class Send:
 
 
 @attrs.frozen
+class PassOn:
+    """Write upstream's bytes that were collected, after its head."""
+
+    data: bytes
+
+
+@attrs.frozen
 class SetTimer:
     """(Re)start a timer. KEEPALIVE and IDLE count from the last byte written or read; the others from now."""
 
@@ -163,6 +170,7 @@ Action = (
     | Collect
     | OpenRelay
     | Send
+    | PassOn
     | SetTimer
     | CancelTimer
     | CancelTimers

@@ -262,7 +262,8 @@ class Machine:
         self.head_of = HeadOf.UPSTREAM
         self._cancel(Timer.COMMIT)
         self._out.append(act.RelayHead(head, has_body=True))
-        self._say(event.body, "")
+        if event.body:
+            self._out.append(act.PassOn(event.body))
         if event.complete:
             return self._finish(event, now)
         return self._relay_plain()

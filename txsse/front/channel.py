@@ -174,10 +174,14 @@ class ProxyChannel(Protocol):
         self._phase = Phase.LINGER
         self._input = b""
         self._listen()
-        self._time(LINGER, self.hang_up)
         self.transport.unregisterProducer()
-        # Not through TLS: the wrapper would pass the call on to the TCP connection below it.
-        if not self._secure and hasattr(self.transport, "loseWriteConnection"):
+        if self._secure:
+            # Sends close_notify after the answer, and reads on until the client's; a half-close would go to the TCP connection below.
+            self._time(LINGER, self.drop)
+            self.transport.loseConnection()
+            return
+        self._time(LINGER, self.hang_up)
+        if hasattr(self.transport, "loseWriteConnection"):
             self.transport.loseWriteConnection()
 
     # Reading

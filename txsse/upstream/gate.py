@@ -197,6 +197,7 @@ class Gate:
     def _turn_away(self, detail: str) -> None:
         """Tell everybody who waits; whoever comes later has the upstream asked anew, an interval after this time at the earliest."""
         waiting, self._waiting = self._waiting, {}
+        self.cold = False
         for waiter in waiting:
             waiter.errback(Hopeless(detail))
 
