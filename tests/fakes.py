@@ -10,14 +10,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from txsse.clock import Alarms
-from txsse.conductor import Conductor
 from txsse.config import model
 from txsse.dialects import DIALECTS
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
-from txsse.forwarded import TrustedProxies
 from txsse.interfaces import Failed, Receiver, Request
-from txsse.routes import BoundRoute
+from txsse.proxy.conductor import Conductor
+from txsse.proxy.forwarded import TrustedProxies
+from txsse.proxy.routes import BoundRoute
 from txsse.upstream.backend import Backend
 from txsse.upstream.endpoints import Target
 from txsse.upstream.state import State

@@ -86,7 +86,7 @@ class Exchange(Protocol):
 
 
 class Handler(Protocol):
-    """What a front asks of the proxy behind it. Implemented by :class:`txsse.proxy.Proxy`."""
+    """What a front asks of the proxy behind it. Implemented by :class:`txsse.proxy.handler.Proxy`."""
 
     def screen(self, head: RequestHead, host: bytes, path: bytes, peer: str) -> ProxyError | None:
         """Look at a head before its body is read: a refusal (bad target, wrong key, no route, ..), or ``None``."""

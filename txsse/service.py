@@ -23,7 +23,7 @@ from txsse.front.limits import Budget
 from txsse.front.site import ProxySite
 from txsse.logs import AccessLog, Write, destination
 from txsse.metrics import Metrics
-from txsse.proxy import Proxy
+from txsse.proxy.handler import Proxy
 from txsse.sockets import deepen
 
 LOOK: Final = 0.02

@@ -38,7 +38,7 @@ from txsse.exchange.policy import Policy
 from txsse.exchange.relay import Phase, Relay
 from txsse.exchange.table import TABLE, HeadOf, State
 from txsse.exchange.voice import HoldStatus, Voice
-from txsse.routes import policy_of
+from txsse.proxy.routes import policy_of
 from txsse.wire.http1 import ResponseHead
 
 SPEAKER: Final = Speaker("0123456789abcdef", 1_700_000_000, "tiny")

@@ -11,10 +11,10 @@ from tests.fakes import FakeBackend
 from txsse.clock import Alarms
 from txsse.config import model
 from txsse.exchange import events as ev
-from txsse.forwarded import TrustedProxies
-from txsse.hold import Hold
-from txsse.ledger import Tally
-from txsse.routes import BoundRoute
+from txsse.proxy.forwarded import TrustedProxies
+from txsse.proxy.hold import Hold
+from txsse.proxy.ledger import Tally
+from txsse.proxy.routes import BoundRoute
 from txsse.upstream.backend import Backend
 from txsse.upstream.gate import Hopeless
 

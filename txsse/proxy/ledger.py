@@ -14,7 +14,7 @@ from txsse.metrics import Metrics, Outcome
 from txsse.wire.http1 import RequestHead
 
 if TYPE_CHECKING:
-    from txsse.conductor import Conductor
+    from txsse.proxy.conductor import Conductor
 
 CLIENT_CLOSED: Final = 499
 """The status that log and metrics show for a client that left before it was sent one (nginx's number)."""

@@ -9,8 +9,8 @@ import pytest
 from tests.fakes import FakeBackend
 from txsse.config import model
 from txsse.exchange.policy import Policy
-from txsse.forwarded import TrustedProxies
-from txsse.routes import BoundRoute, RouteTable, glob, policy_of
+from txsse.proxy.forwarded import TrustedProxies
+from txsse.proxy.routes import BoundRoute, RouteTable, glob, policy_of
 from txsse.upstream.backend import Backend
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import RequestHead

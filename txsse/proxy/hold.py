@@ -11,8 +11,8 @@ from twisted.python.failure import Failure
 from txsse.clock import Alarms
 from txsse.errors import ProxyError
 from txsse.exchange import events as ev
-from txsse.ledger import Tally
-from txsse.routes import BoundRoute
+from txsse.proxy.ledger import Tally
+from txsse.proxy.routes import BoundRoute
 from txsse.upstream.gate import Hopeless
 
 

@@ -11,7 +11,7 @@ import attrs
 from txsse.config import model
 from txsse.dialects import DIALECTS, Dialect, detect
 from txsse.exchange.policy import Policy
-from txsse.forwarded import Forwarding, TrustedProxies
+from txsse.proxy.forwarded import Forwarding, TrustedProxies
 from txsse.upstream.backend import Backend
 from txsse.upstream.presets import is_loading_answer
 from txsse.wire.headers import get_all

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txsse.forwarded import Forwarding, TrustedProxies, request_id, response_headers, seen_own_via, upstream_head
 from txsse.interfaces import Request
+from txsse.proxy.forwarded import Forwarding, TrustedProxies, request_id, response_headers, seen_own_via, upstream_head
 from txsse.wire.headers import Headers, get, get_all
 from txsse.wire.http1 import RequestHead, ResponseHead
 

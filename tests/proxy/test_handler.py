@@ -14,13 +14,13 @@ from twisted.python.failure import Failure
 
 from tests.conftest import ExpectedErrors
 from tests.fakes import RecordingDownstream
-from txsse.admission import NOBODY, PEEK_AT_ONCE
-from txsse.answers import LONGEST_RETRY_AFTER
 from txsse.config import loads
 from txsse.errors import CODES, ProxyError
 from txsse.interfaces import Exchange, Request
 from txsse.logs import AccessLog
-from txsse.proxy import Proxy
+from txsse.proxy.admission import NOBODY, PEEK_AT_ONCE
+from txsse.proxy.answers import LONGEST_RETRY_AFTER
+from txsse.proxy.handler import Proxy
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import RequestHead, decoded_path
 

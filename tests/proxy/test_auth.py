@@ -8,8 +8,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from txsse.auth import Keys, KeysError
 from txsse.interfaces import Request
+from txsse.proxy.auth import Keys, KeysError
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import RequestHead
 

@@ -24,11 +24,11 @@ from txsse.exchange.machine import Machine
 from txsse.exchange.relay import Phase, Relay
 from txsse.exchange.table import State
 from txsse.exchange.voice import HoldStatus, Voice
-from txsse.hold import Hold
 from txsse.interfaces import Dispatch, Downstream, Failed, Fault, Request
-from txsse.ledger import Tally
-from txsse.routes import BoundRoute
-from txsse.timers import Timers
+from txsse.proxy.hold import Hold
+from txsse.proxy.ledger import Tally
+from txsse.proxy.routes import BoundRoute
+from txsse.proxy.timers import Timers
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import ResponseHead
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from txsse.cors import cors_headers, is_preflight, preflight_headers
+from txsse.proxy.cors import cors_headers, is_preflight, preflight_headers
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import RequestHead
 

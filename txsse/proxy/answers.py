@@ -5,12 +5,12 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from txsse.cors import cors_headers
 from txsse.dialects import Dialect, detect
 from txsse.errors import ProxyError
-from txsse.forwarded import response_headers
 from txsse.interfaces import Downstream
-from txsse.routes import BoundRoute
+from txsse.proxy.cors import cors_headers
+from txsse.proxy.forwarded import response_headers
+from txsse.proxy.routes import BoundRoute
 from txsse.wire.headers import Headers, get, without
 from txsse.wire.http1 import RequestHead, ResponseHead, decoded_path
 

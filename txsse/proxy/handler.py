@@ -7,22 +7,22 @@ from typing import Any
 from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 
-from txsse.admission import NOBODY, PEEK_AT_ONCE, Admission, Members, is_streaming, look_at_once
-from txsse.answers import about, committed, reason_of, relayed, send_error
-from txsse.auth import Keys
 from txsse.clock import Alarms
-from txsse.conductor import Conductor
 from txsse.config import model
 from txsse.config.model import Configuration
-from txsse.cors import is_preflight, preflight_headers
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
-from txsse.forwarded import TrustedProxies, request_id, seen_own_via, upstream_head
 from txsse.interfaces import Downstream, Exchange, Request
-from txsse.ledger import CLIENT_CLOSED, Ledger
 from txsse.logs import AccessLog
 from txsse.metrics import Metrics
-from txsse.routes import BoundRoute, RouteTable
+from txsse.proxy.admission import NOBODY, PEEK_AT_ONCE, Admission, Members, is_streaming, look_at_once
+from txsse.proxy.answers import about, committed, reason_of, relayed, send_error
+from txsse.proxy.auth import Keys
+from txsse.proxy.conductor import Conductor
+from txsse.proxy.cors import is_preflight, preflight_headers
+from txsse.proxy.forwarded import TrustedProxies, request_id, seen_own_via, upstream_head
+from txsse.proxy.ledger import CLIENT_CLOSED, Ledger
+from txsse.proxy.routes import BoundRoute, RouteTable
 from txsse.upstream.backend import Backend
 from txsse.upstream.state import State
 from txsse.wire.headers import Headers

@@ -15,10 +15,10 @@ from twisted.internet.task import Clock
 from tests.conftest import ExpectedErrors
 from tests.exchange.scripts import DONE, EVENT, LINE
 from tests.fakes import FakeDispatch, Stage
-from txsse.conductor import Conductor
 from txsse.config import model
 from txsse.exchange import actions as act
 from txsse.interfaces import Failed, Fault
+from txsse.proxy.conductor import Conductor
 from txsse.upstream.gate import Hopeless
 
 REFUSED = Failed(Fault.UNREACHABLE, "connection refused")
