@@ -15,6 +15,7 @@ from txsse import __version__
 from txsse.config import ConfigError, Configuration, from_options, render
 from txsse.config.model import PRESETS
 from txsse.config.reference import default_of
+from txsse.proxy.verify import problems
 
 
 class Options(usage.Options):
@@ -70,6 +71,8 @@ class Options(usage.Options):
             self["configuration"] = self.configuration()
         except ConfigError as error:
             _refuse(error.problems)
+        if wrong := list(problems(self["configuration"])):
+            _refuse(wrong)
         if self["check"]:
             print(render(self["configuration"]), end="")
             sys.exit(0)

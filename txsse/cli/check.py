@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from txsse.config import ConfigError, load, render
+from txsse.proxy.verify import problems
 
 
 def check(path: str) -> int:
@@ -14,6 +15,11 @@ def check(path: str) -> int:
     except ConfigError as error:
         for problem in error.problems:
             print(f"txsse check: {problem}", file=sys.stderr)
+        return 2
+    wrong = list(problems(configuration))
+    for problem in wrong:
+        print(f"txsse check: {problem}", file=sys.stderr)
+    if wrong:
         return 2
     sys.stdout.write(render(configuration))
     return 0

@@ -17,6 +17,15 @@ from txsse.upstream.probe import Probe
 from txsse.upstream.state import State
 
 
+def target_of(config: model.Upstream) -> Target:
+    """Where *config* points to. Reads the PEM files it names.
+
+    :raises Refused: they hold something else.
+    """
+    tls = config.tls
+    return Target.parse(config.url, ca_file=tls.ca_file, cert=tls.cert, key=tls.key, server_name=tls.server_name)
+
+
 class Backend:
     """What the configuration calls an upstream, at run time.
 
@@ -30,10 +39,9 @@ class Backend:
         alarms: Alarms,
         on_change: Callable[[str, State, State, str], None],
     ) -> None:
-        tls = config.tls
         self.name = config.name
         self.config = config
-        self.target = Target.parse(config.url, ca_file=tls.ca_file, cert=tls.cert, key=tls.key, server_name=tls.server_name)
+        self.target = target_of(config)
         self.set_headers = [(name.encode("latin-1"), value.reveal().encode("latin-1")) for name, value in config.set_headers.items()]
         self.in_flight = 0
         self.pool = ConnectionPool(
