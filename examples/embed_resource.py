@@ -73,4 +73,6 @@ def main(path: str, kind: str = "plain") -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -210,6 +210,13 @@ def test_a_file_that_holds_something_else_ends_with_2_and_the_upstreams_name(tmp
     assert capsys.readouterr().err == f"sse-proxy: upstream llama: tls.ca_file: {pem} holds no PEM certificate\n"
 
 
+def test_check_looks_for_the_files_of_the_listeners(capsys: pytest.CaptureFixture[str]) -> None:
+    told = refused(capsys, *ONE, "--listen", "ssl:443:privateKey=/gone/key.pem", "--check")
+    assert (
+        told == "sse-proxy: server.listen: 'ssl:443:privateKey=/gone/key.pem': '/gone/key.pem' cannot be read: No such file or directory\n"
+    )
+
+
 def test_a_listener_that_cannot_be_opened_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     service, _ = service_of(*ONE, "--listen", "unix:/nonexistent/folder/socket")
     (proxy,) = service

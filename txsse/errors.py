@@ -6,9 +6,12 @@ The table is section "errors" of the reference: a code has one status, one OpenA
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import attrs
+
+Outcome = Literal["ok", "client_closed", "rejected", "upstream_error", "timeout", "shutdown"]
+"""How a request ended, in one word for log lines and metrics."""
 
 
 @attrs.frozen

@@ -14,7 +14,8 @@ from typing import Final, Literal, Protocol
 
 import attrs
 
-Outcome = Literal["ok", "client_closed", "rejected", "upstream_error", "timeout", "shutdown"]
+from txsse.errors import Outcome
+
 Phase = Literal["hold", "first_byte", "gap"]
 
 # Seconds. Dense where a warm answer lies, up to the half hour a big model may take to load.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
+from OpenSSL import SSL, crypto
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
@@ -25,6 +26,7 @@ from txsse.logs import AccessLog, Write, destination
 from txsse.metrics import Metrics
 from txsse.proxy.handler import Proxy
 from txsse.sockets import deepen
+from txsse.upstream.tls import tls_reason
 
 LOOK: Final = 0.02
 """Seconds between two looks at what is still open while draining."""
@@ -129,9 +131,10 @@ class ProxyService(Service):
         try:
             serverFromString(self._reactor, text).listen(site).addCallbacks(opened.append, failed.append)
         except Exception as error:
-            raise ListenError(f"cannot listen on {text}: {error}") from error
+            failed.append(Failure(error))
         if failed:
-            raise ListenError(f"cannot listen on {text}: {failed[0].getErrorMessage()}")
+            why = failed[0].value
+            raise ListenError(f"cannot listen on {text}: {_why_not(why)}") from why
         if "backlog=" not in text:
             deepen(opened[0])
         return opened[0]
@@ -254,6 +257,13 @@ class ProxyService(Service):
             return succeed(None)
         super().stopService()
         return self.drain()
+
+
+def _why_not(error: BaseException | None) -> str:
+    """Why a listener could not be opened. OpenSSL's own words for a bad file are a list of tuples."""
+    if isinstance(error, SSL.Error | crypto.Error):
+        return f"its key or certificate cannot be used ({tls_reason(error)}); allowed: PEM files, the key unencrypted"
+    return str(error)
 
 
 def _within_descriptors(server: Server) -> Server:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,20 @@ def test_check_of_no_file_is_an_error_and_no_traceback(tmp_path: Path, capsys: p
     assert "none" in capsys.readouterr().err
 
 
+def test_check_of_a_dash_reads_standard_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "txsse.toml"
+    file.write_text('[[upstream]]\nname = "llama"\nurl = "http://127.0.0.1:8080"\n')
+    kept = os.dup(0)
+    try:
+        with file.open() as stream:
+            os.dup2(stream.fileno(), 0)
+        assert main(["check", "-"]) == 0
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+    assert 'name = "llama"' in capsys.readouterr().out
+
+
 def test_its_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit:
         main(["--version"])
@@ -46,7 +61,8 @@ def test_wrong_usage_ends_with_status_2(arguments: list[str], capsys: pytest.Cap
     with pytest.raises(SystemExit) as exit:
         main(arguments)
     assert exit.value.code == 2
-    assert "error" in capsys.readouterr().err
+    assert "error" in (told := capsys.readouterr().err)
+    assert arguments not in ([], ["wach"]) or all(command in told for command in ("demo", "watch", "check"))
 
 
 def test_a_wrong_url_is_told_without_starting_a_reactor(capsys: pytest.CaptureFixture[str]) -> None:

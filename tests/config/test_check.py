@@ -37,7 +37,7 @@ def test_a_made_up_name_stays_within_64_characters() -> None:
 
 
 def test_without_upstreams_there_is_nothing_to_proxy_to() -> None:
-    assert problems_of(Configuration()) == ["upstream: there is none; write an [[upstream]] with name and url, or give --upstream URL"]
+    assert problems_of(Configuration()) == ["upstream: there is none; write an [[upstream]] with name and url"]
 
 
 def test_several_upstreams_need_routes() -> None:

@@ -4,7 +4,7 @@ import pytest
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.testing import MemoryReactorClock
 
-from txsse.config.endpoints import check_endpoint, is_loopback
+from txsse.config.endpoints import check_endpoint, files_of, is_loopback
 from txsse.config.errors import Refused
 
 TWISTED_TAKES_THEM = [
@@ -75,3 +75,17 @@ def test_a_slip_is_refused_with_its_remedy(text: str, remedy: str) -> None:
 )
 def test_only_what_is_surely_local_counts_as_loopback(text: str, loopback: bool) -> None:
     assert is_loopback(text) is loopback
+
+
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        ("tcp:8787", ()),
+        ("ssl:443", ("server.pem",)),
+        ("ssl:443:privateKey=/run/key.pem", ("/run/key.pem",)),
+        ("ssl:443:certKey=c\\:1.pem:privateKey=k.pem:extraCertChain=x.pem", ("k.pem", "c:1.pem", "x.pem")),
+        ("haproxy:ssl:443:privateKey=k.pem", ("k.pem",)),
+    ],
+)
+def test_the_files_of_a_listener_are_known_before_it_listens(text: str, files: tuple[str, ...]) -> None:
+    assert files_of(text) == files

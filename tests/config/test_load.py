@@ -161,6 +161,8 @@ def test_toml_that_breaks_the_parser_is_an_error_like_others(text: str) -> None:
 def test_a_file_that_cannot_be_read_is_told_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.toml: cannot be read: No such file"):
         load(tmp_path / "gone.toml")
+    with pytest.raises(ConfigError, match="name of the configuration file is empty"):
+        load("")
     (tmp_path / "latin.toml").write_bytes(b"[server]\n# caf\xe9\n")
     with pytest.raises(ConfigError, match=r"latin\.toml: not UTF-8 \(at line 2\)"):
         load(tmp_path / "latin.toml")

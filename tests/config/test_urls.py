@@ -40,6 +40,7 @@ def test_an_address_is_read(text: str, address: Address, authority: str) -> None
         ("http://ll ama", "'http://host:port'"),
         ("http://::1:8080", "brackets"),
         ("http://[::g]:8080", "IPv6"),
+        ("http://[::1", "not closed"),
         ("http://llama:0", "1 to 65535"),
         ("http://llama:65536", "1 to 65535"),
         ("http://llama:", "1 to 65535"),

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from tests.conftest import ExpectedErrors
 from tests.fakes import RecordingDownstream
+from tests.upstream.certificates import Authority
 from txsse.config import loads
 from txsse.errors import CODES, ProxyError
 from txsse.interfaces import Exchange, Request
@@ -103,6 +104,7 @@ def test_a_route_that_asks_for_a_model_is_not_refused_before_the_body_is_read() 
     _, client = bench.open(body=b'{"model":"llama3"}')
     assert client.status == 404
     assert json.loads(client.body)["error"]["code"] == "no_route"
+    assert bench.proxy.metrics.requests == {("", 404, "rejected"): 1}  # no route's account
     bench.open(body=b'{"model":"qwen3"}')
     assert len(bench.proxy.exchanges) == 1
 
@@ -235,7 +237,9 @@ def test_an_end_while_we_look() -> None:
     bench = Bench()
     _, client = bench.open(body=large(True))
     bench.proxy.shut_down()
-    assert client.end == "abort"
+    assert (client.status, client.end) == (503, "finish")
+    assert b'"code":"shutting_down"' in client.body
+    assert list(bench.proxy.metrics.requests) == [("llama", 503, "shutdown")]
     bench.proxy.close()
     bench.reactor.advance(1)
     assert bench.proxy.exchanges == set()
@@ -469,6 +473,18 @@ def test_a_reload_keeps_backends_of_which_nothing_changed() -> None:
     assert bench.proxy.backends["other"] is old["other"]
     assert bench.proxy.backends["llama"] is not old["llama"]
     assert {route.backend for route in bench.proxy.table.routes} <= set(bench.proxy.backends.values())
+
+
+def test_a_reload_takes_a_certificate_that_was_renewed_in_its_file(tmp_path: Path) -> None:
+    file = Authority(tmp_path).ca_file
+    configuration = READY.replace("http:", "https:") + f'tls = {{ ca_file = "{file}" }}\n'
+    bench = Bench(configuration)
+    first = bench.proxy.backends["llama"]
+    bench.proxy.configure(loads(configuration))
+    assert bench.proxy.backends["llama"] is first
+    Authority(tmp_path)  # overwrites it
+    bench.proxy.configure(loads(configuration))
+    assert bench.proxy.backends["llama"] is not first
 
 
 def test_requests_under_way_keep_what_they_began_with() -> None:

@@ -10,7 +10,7 @@ from tests.fakes import FakeBackend
 from txsse.config import model
 from txsse.exchange.policy import Policy
 from txsse.proxy.forwarded import TrustedProxies
-from txsse.proxy.routes import BoundRoute, RouteTable, glob, policy_of
+from txsse.proxy.routes import BoundRoute, RouteTable, glob, path_glob, policy_of
 from txsse.upstream.backend import Backend
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import RequestHead
@@ -39,7 +39,22 @@ from txsse.wire.http1 import RequestHead
         ("", "", True),
     ],
 )
-def test_globs(pattern: str, text: str, fits: bool) -> None:
+def test_globs_of_paths(pattern: str, text: str, fits: bool) -> None:
+    assert (path_glob(pattern).fullmatch(text) is not None) is fits
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "fits"),
+    [
+        ("qwen*", "qwen/qwen3-8b", True),
+        ("*/qwen3", "org/team/qwen3", True),
+        ("curl/?.*", "curl/8.5.0", True),
+        ("qwen?", "qwen", False),
+        ("qwen*", "a qwen", False),
+        ("q.en", "qwen", False),
+    ],
+)
+def test_a_slash_means_nothing_in_globs_of_anything_else(pattern: str, text: str, fits: bool) -> None:
     assert (glob(pattern).fullmatch(text) is not None) is fits
 
 
@@ -169,3 +184,9 @@ def test_the_loading_answer_is_configurable() -> None:
     assert policy.is_loading(502, b"warming up")
     assert not policy.is_loading(503, b"warming up")
     assert not policy.is_loading(425, b"still warming")
+
+
+def test_models_and_header_fields_with_a_slash_are_met() -> None:
+    table = RouteTable([bind("model", model="qwen*"), bind("agent", header={"User-Agent": "kube-*"})])
+    assert found(table, wanted="qwen/qwen3-8b") == "model"
+    assert found(table, headers=[(b"User-Agent", b"kube-probe/1.31")]) == "agent"

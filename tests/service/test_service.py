@@ -140,6 +140,15 @@ def test_a_listener_that_cannot_be_opened_is_named_and_none_stays_open(taken: in
     assert bench.service.ports == []
 
 
+def test_a_key_that_is_none_is_told_without_the_queue_of_openssl(tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    key.write_text("not a key")
+    bench = Bench(SERVER.replace('"tcp:1"', f'"ssl:1:privateKey={key}"') + READY)
+    with pytest.raises(ListenError, match=r"key\.pem: its key or certificate cannot be used \([a-z ]+\); allowed: PEM files"):
+        bench.service.privilegedStartService()
+    assert bench.reactor.open_ports == []
+
+
 def test_what_the_admin_listener_shows() -> None:
     bench = Bench(SERVER + UPSTREAM + 'probe = { preset = "tcp" }\n').start()
     bench.connect(GET)

@@ -43,7 +43,7 @@ class Demand(TypedDict):
 
     pending: int  # held
     active: int  # dispatched
-    demand: int  # at least 1 from the first held request until its upstream is ready, and a grace longer
+    demand: int  # both together: what an autoscaler should reckon with
 
 
 class AdminView(Protocol):

@@ -9,9 +9,12 @@ from txsse.proxy.verify import problems
 
 
 def check(path: str) -> int:
-    """Print the configuration with all defaults filled in and return 0, or say on stderr what is wrong and return 2."""
+    """Print the configuration with all defaults filled in and return 0, or say on stderr what is wrong and return 2.
+
+    :param path: of the file; ``-`` is standard input.
+    """
     try:
-        configuration = load(path)
+        configuration = load("/dev/stdin" if path == "-" else path)
     except ConfigError as error:
         for problem in error.problems:
             print(f"txsse check: {problem}", file=sys.stderr)

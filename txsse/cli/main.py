@@ -17,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
         description="Tools around the txsse proxy. The proxy itself runs as: twistd -n sse-proxy --upstream URL",
     )
     made.add_argument("--version", action="version", version=f"txsse {txsse.__version__}")
-    commands = made.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = made.add_subparsers(dest="command", required=True)
     commands.add_parser(
         "demo",
         help="show what a client sees while a sleeping model wakes up behind the proxy (about 20 s)",
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         description="Validates a TOML configuration and prints it with every default filled in, secrets as ***. "
         "Exit status 0, or 2 with what is wrong on stderr.",
     )
-    check.add_argument("file", metavar="FILE")
+    check.add_argument("file", metavar="FILE", help="a TOML file, or - for standard input")
     return made
 
 

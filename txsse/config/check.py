@@ -53,7 +53,7 @@ def check(configuration: Configuration) -> Iterator[Problem]:
     """What is wrong with a filled configuration whose values are right one by one."""
     yield from _check_listeners(configuration)
     if not configuration.upstream:
-        yield Problem("upstream", "there is none; write an [[upstream]] with name and url, or give --upstream URL")
+        yield Problem("upstream", "there is none; write an [[upstream]] with name and url")
         return
     if not configuration.route:
         names = ", ".join(shown(each.name) for each in configuration.upstream)

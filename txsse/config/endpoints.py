@@ -63,6 +63,17 @@ def check_endpoint(text: str) -> None:
         _check_port(text, first)
 
 
+def files_of(text: str) -> tuple[str, ...]:
+    """The files that the endpoint *text* needs: of ``ssl:`` the key and the certificates. :func:`check_endpoint` has accepted it."""
+    parts = _split(text)
+    if parts.prefix in _WRAPPERS:
+        return files_of(text.partition(":")[2])
+    if parts.prefix != "ssl":
+        return ()
+    key = parts.named.get("privateKey", "server.pem")  # Twisted's default
+    return (key, *(parts.named[name] for name in ("certKey", "extraCertChain", "dhParameters") if name in parts.named))
+
+
 def _prefix_unknown(text: str, prefix: str) -> str:
     if prefix.isdigit():
         return f"{shown(text)} has no prefix; write 'tcp:{prefix}:interface=127.0.0.1'"

@@ -47,6 +47,8 @@ def read_file(path: str | os.PathLike[str]) -> Configuration:
     :raises ConfigError: it cannot be read, or a key or value in it is wrong.
     """
     name = os.fspath(path)
+    if not name:
+        raise ConfigError(["the name of the configuration file is empty; give a path"])
     try:
         content = Path(name).read_bytes()
     except (OSError, ValueError) as error:

@@ -151,7 +151,7 @@ class Upstream:
 
 @attrs.frozen
 class Match:
-    """``route.match``: globs a request must meet, all of them. Empty ones meet everything."""
+    """``route.match``: globs a request must meet, all of them. Empty ones meet everything; in paths and hosts ``*`` stops at a slash."""
 
     path: str = text("/**", "decoded path; `*` stays inside a segment, `**` does not", Kind.GLOB)
     host: str = text("", "host of the request, without its port")

@@ -91,7 +91,9 @@ def _read_unix(text: str) -> Address:
 
 def _read_authority(text: str, authority: str) -> tuple[str, int | None]:
     if authority.startswith("["):
-        literal, _, rest = authority[1:].partition("]")
+        literal, closed, rest = authority[1:].partition("]")
+        if not closed:
+            raise Refused(f"{shown(text)}: the bracket of the IPv6 address is not closed; write it as in 'http://[::1]:8080'")
         try:
             host = ipaddress.IPv6Address(literal).compressed
         except ValueError:

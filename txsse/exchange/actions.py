@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from txsse.errors import ProxyError
+from txsse.errors import Outcome, ProxyError
 from txsse.exchange.events import Timer
 from txsse.exchange.relay import Relay
 from txsse.wire.http1 import ResponseHead
@@ -153,7 +153,7 @@ class AbortClient:
 class Done:
     """The exchange is over; ``outcome`` and ``code`` are what the log and the metrics say of it."""
 
-    outcome: str
+    outcome: Outcome
     code: str = ""
     unterminated: bool = False
 

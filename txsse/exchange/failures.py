@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from txsse.dialects.foreign import error_members
-from txsse.errors import ProxyError
+from txsse.errors import Outcome, ProxyError
 from txsse.exchange.events import Timer
 from txsse.exchange.policy import Policy
 from txsse.exchange.voice import HoldStatus
@@ -14,17 +14,16 @@ from txsse.wire.eventstream import is_event_stream
 from txsse.wire.headers import get
 from txsse.wire.http1 import ResponseHead
 
-_OUTCOMES: Final = {
+_OUTCOMES: Final[dict[str, Outcome]] = {
     "readiness_timeout": "timeout",
     "queue_timeout": "timeout",
     "upstream_timeout": "timeout",
-    "request_timeout": "timeout",
     "shutting_down": "shutdown",
     "wake_failed": "upstream_error",
 }
 
 
-def outcome_of(code: str) -> str:
+def outcome_of(code: str) -> Outcome:
     """The access log's and the metrics' outcome of an error code."""
     return _OUTCOMES.get(code) or ("upstream_error" if code.startswith("upstream_") else "rejected")
 

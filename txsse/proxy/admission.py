@@ -131,9 +131,8 @@ class Admission:
             self.downstream.abort()
 
     def shut_down(self) -> None:
-        """The drain is over."""
-        self._end(abandoned=True)
-        self.downstream.abort()
+        """The drain is over: look no further. What to answer is the owner's business."""
+        self._end(abandoned=False)
 
     def client_paused(self) -> None:
         if self._exchange is not None:

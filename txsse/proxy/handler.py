@@ -12,6 +12,7 @@ from txsse.config import model
 from txsse.config.model import Configuration
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
+from txsse.exchange import failures
 from txsse.interfaces import Downstream, Exchange, Request
 from txsse.logs import AccessLog
 from txsse.metrics import Metrics
@@ -85,7 +86,7 @@ class Proxy:
     def _backend(self, upstream: model.Upstream, made: list[Backend]) -> Backend:
         """The backend that *upstream* has already, if nothing about it changed (its state and its connections stay); else a new one."""
         old = self.backends.get(upstream.name)
-        if old is not None and old.config == upstream:
+        if old is not None and old.serves(upstream):
             return old
         try:
             backend = Backend(upstream, self._reactor, self.alarms, self._upstream_changed)
@@ -121,11 +122,14 @@ class Proxy:
 
     def refuse(self, error: ProxyError, head: RequestHead | None, path: bytes, peer: str, downstream: Downstream) -> None:
         route = None if head is None else self.table.find(head, split_target(head)[0], decoded_path(path), any_model=True)
-        name = route.name if route is not None else ""
+        # A route that would have taken another model lends its CORS fields and dialect, but the request is not its own.
+        name = route.name if route is not None and error.code != "no_route" else ""
         ident = request_id(head.headers if head is not None else [])
         size = send_error(error, head, path, route, about(ident, "", False), downstream)
         self.metrics.rejections[error.code] += 1
-        self._ledger.answered(head, path, peer, ident, name, error.http_status, error=error, outcome="rejected", bytes_out=size)
+        self._ledger.answered(
+            head, path, peer, ident, name, error.http_status, error=error, outcome=failures.outcome_of(error.code), bytes_out=size
+        )
 
     # -- admission
 
@@ -217,6 +221,8 @@ class Proxy:
         """End every exchange, each in the way its client understands."""
         for admission in list(self._admissions):
             admission.shut_down()
+            request = admission.request
+            self.refuse(failures.shutting_down(), request.head, request.path, request.peer, admission.downstream)
         for conductor in list(self.exchanges):
             conductor.shut_down()
 

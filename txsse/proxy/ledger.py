@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from txsse.errors import CODES, ProxyError
+from txsse.errors import CODES, Outcome, ProxyError
 from txsse.exchange import actions as act
 from txsse.logs import AccessLog, Entry
-from txsse.metrics import Metrics, Outcome
+from txsse.metrics import Metrics
 from txsse.wire.http1 import RequestHead
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Ledger:
         status = tally.status or CLIENT_CLOSED
         first_byte = None if tally.first_byte is None else tally.first_byte - tally.dispatched
         metrics.in_flight[route.name] -= 1
-        metrics.requests[route.name, status, done.outcome] += 1  # type: ignore[index]  # the machine's words are the label's values
+        metrics.requests[route.name, status, done.outcome] += 1
         metrics.relayed_bytes[route.name] += tally.relayed
         if tally.was_held:
             metrics.hold_seconds[route.backend.name].observe(tally.hold)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import attrs
@@ -19,9 +19,17 @@ from txsse.wire.http1 import RequestHead
 
 
 def glob(pattern: str) -> re.Pattern[str]:
-    """A glob as a pattern for ``fullmatch``: ``**`` is anything, ``*`` anything inside a path segment, ``?`` one such character."""
+    """A glob as a pattern for ``fullmatch``: ``*`` is anything, ``?`` any character."""
+    return _pattern(pattern, {"**": ".*", "*": ".*", "?": "."})
+
+
+def path_glob(pattern: str) -> re.Pattern[str]:
+    """A glob for paths: ``**`` is anything, ``*`` anything inside a segment, ``?`` one such character."""
+    return _pattern(pattern, {"**": ".*", "*": "[^/]*", "?": "[^/]"})
+
+
+def _pattern(pattern: str, wild: Mapping[str, str]) -> re.Pattern[str]:
     parts = re.split(r"(\*\*|\*|\?)", pattern)
-    wild = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
     return re.compile("".join(wild.get(part) or re.escape(part) for part in parts), re.DOTALL)
 
 
@@ -85,8 +93,8 @@ class BoundRoute:
             backend=backend,
             policy=policy_of(route, backend.config),
             forwarding=Forwarding(backend.target.authority, instance, backend.config.host, backend.set_headers, trusted),
-            path=glob(match.path),
-            host=glob(match.host.lower()) if match.host else None,
+            path=path_glob(match.path),
+            host=path_glob(match.host.lower()) if match.host else None,
             method=glob(match.method.upper()) if match.method else None,
             headers=tuple((name.lower().encode("latin-1"), glob(value)) for name, value in match.header.items()),
             wanted_model=glob(match.model) if match.model else None,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
-from txsse.config.model import Configuration
+from txsse.config.endpoints import files_of
+from txsse.config.errors import shown
+from txsse.config.model import Configuration, Server
+from txsse.config.secret import why_unreadable
 from txsse.proxy.auth import Keys
 from txsse.upstream.backend import target_of
 
 
 def problems(configuration: Configuration) -> Iterator[str]:
     """One line for each file that holds something else than it should. A proxy with such a configuration does not start."""
+    yield from _listener_problems(configuration.server)
     if configuration.auth.keys_file:
         try:
             Keys.load(configuration.auth.keys_file)
@@ -21,3 +26,12 @@ def problems(configuration: Configuration) -> Iterator[str]:
             target_of(upstream)
         except ValueError as error:
             yield f"upstream {upstream.name}: {error}"
+
+
+def _listener_problems(server: Server) -> Iterator[str]:
+    for key, endpoint in (*(("listen", each) for each in server.listen), ("admin", server.admin)):
+        for name in files_of(endpoint):
+            try:
+                Path(name).read_bytes()
+            except (OSError, ValueError) as error:
+                yield f"server.{key}: {shown(endpoint)}: {shown(name)} cannot be read: {why_unreadable(error)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -26,6 +27,18 @@ def target_of(config: model.Upstream) -> Target:
     return Target.parse(config.url, ca_file=tls.ca_file, cert=tls.cert, key=tls.key, server_name=tls.server_name)
 
 
+def pems_of(config: model.Upstream) -> tuple[bytes, ...]:
+    """What the PEM files that *config* names hold now; nothing for one that cannot be read (why, :func:`target_of` tells)."""
+    return tuple(_content(name) for name in (config.tls.ca_file, config.tls.cert, config.tls.key) if name)
+
+
+def _content(name: str) -> bytes:
+    try:
+        return Path(name).read_bytes()
+    except OSError:
+        return b""
+
+
 class Backend:
     """What the configuration calls an upstream, at run time.
 
@@ -41,6 +54,7 @@ class Backend:
     ) -> None:
         self.name = config.name
         self.config = config
+        self._pems = pems_of(config)
         self.target = target_of(config)
         self.set_headers = [(name.encode("latin-1"), value.reveal().encode("latin-1")) for name, value in config.set_headers.items()]
         self.in_flight = 0
@@ -60,6 +74,10 @@ class Backend:
             self.target.loopback,
             on_change=lambda old, new, detail: on_change(config.name, old, new, detail),
         )
+
+    def serves(self, config: model.Upstream) -> bool:
+        """Is this what *config* asks for? Not if a certificate was renewed in the file that it named before."""
+        return self.config == config and self._pems == pems_of(config)
 
     @property
     def state(self) -> str:

@@ -108,7 +108,7 @@ def identity_problem(certificate: x509.Certificate, name: str) -> str:
     return ""
 
 
-def tls_reason(error: SSL.Error) -> str:
+def tls_reason(error: SSL.Error | crypto.Error) -> str:
     """The last reason of an OpenSSL error ("wrong version number"), fit for a client."""
     queue = error.args[0] if error.args else None
     if isinstance(queue, list) and queue:
