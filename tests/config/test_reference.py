@@ -79,3 +79,9 @@ def test_an_unknown_path_is_a_key_error(path: str) -> None:
 def test_defaults_are_written_as_their_kind() -> None:
     assert write(0.25, Kind.DURATION) == '"250ms"'
     assert write(("a", "b")) == '["a", "b"]'
+
+
+def test_every_line_of_the_reference_closes_the_code_it_opens() -> None:
+    for line in reference().splitlines():
+        assert line.count("``") % 2 == 0, line
+        assert "```" not in line

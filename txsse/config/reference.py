@@ -91,9 +91,9 @@ def _cells(first: str, *others: str) -> Iterator[str]:
 
 
 def _rest(text: str) -> str:
-    """Code in single backticks becomes reST's double ones; a lone star is no emphasis."""
-    parts = re.split(r"(`[^`]*`)", text)
-    return "".join(f"`{part}`" if part.startswith("`") else part.replace("*", r"\*") for part in parts)
+    """Code in single backticks becomes reST's double ones, which docstrings have already; a lone star is no emphasis."""
+    parts = re.split(r"(``[^`]+``|`[^`]*`)", text)
+    return "".join(f"``{part.strip('`')}``" if part.startswith("`") else part.replace("*", r"\*") for part in parts)
 
 
 if __name__ == "__main__":
