@@ -6,6 +6,7 @@ A dialect only makes bytes. When they are sent is the exchange's business (``txs
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import attrs
@@ -27,7 +28,7 @@ class Speaker:
     model: str
 
 
-class Dialect:
+class Dialect(ABC):
     """How one API says keepalive, heartbeat, message, separator and error, and what ends its stream.
 
     The defaults are those of a plain event stream; ``b""`` means that the dialect has no such thing.
@@ -69,9 +70,9 @@ class Dialect:
         """Do these whole events hold the one that ends the stream?"""
         return False
 
+    @abstractmethod
     def error_frame(self, error: ProxyError) -> bytes:
         """*error* as the last event of a stream that the client has begun to read."""
-        raise NotImplementedError
 
     def error_body(self, error: ProxyError) -> bytes:
         """*error* as the JSON body of an ordinary response: OpenAI's shape, which most clients know."""
