@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "txsse", "twisted")
 DEBRIS = shutil.ignore_patterns("__pycache__", "dropin.cache")
-PLUGIN = "twisted/plugins/txsse_plugin.py"
+PLUGINS = {"twisted/plugins/txsse_plugin.py", "twisted/plugins/txsse_reactor.py"}
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -63,6 +63,9 @@ class Environment:
         assert "Commands:" in shown and " web " in shown, "twistd has lost its own plugins"
         return "sse-proxy" in shown
 
+    def offers_reactor(self) -> bool:
+        return "txsse" in self.twistd("--help-reactors").split()
+
     def has_command(self) -> bool:
         return (self.folder / "bin" / "txsse").exists()
 
@@ -95,14 +98,14 @@ def environment(tmp_path: Path) -> Environment:
     twisted = metadata.distribution("twisted")
     origin = Path(str(twisted.locate_file("twisted")))
     shutil.copytree(
-        origin, made.site_packages / "twisted", ignore=shutil.ignore_patterns("__pycache__", "dropin.cache", "test", "txsse_plugin.py")
+        origin, made.site_packages / "twisted", ignore=shutil.ignore_patterns("__pycache__", "dropin.cache", "test", "txsse_*.py")
     )
     (made.site_packages / "borrowed.pth").write_text(f"{origin.parent}\n")
     return made
 
 
 def test_wheel_holds_the_whole_tree_and_nothing_else(wheel: Path, source: Path) -> None:
-    ours = {str(path.relative_to(source)) for path in (source / "txsse").rglob("*.py")} | {"txsse/py.typed", PLUGIN}
+    ours = {str(path.relative_to(source)) for path in (source / "txsse").rglob("*.py")} | PLUGINS | {"txsse/py.typed"}
     names = zipfile.ZipFile(wheel).namelist()
     assert {name for name in names if ".dist-info/" not in name} == ours
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
@@ -113,12 +116,12 @@ def test_wheel_can_be_installed_and_uninstalled(environment: Environment, wheel:
 
     environment.install(wheel)
     assert environment.offers_sse_proxy()
-    assert environment.has_command()
+    assert environment.has_command() and environment.offers_reactor()
     assert "--upstream" in environment.twistd("sse-proxy", "--help")
 
     environment.uninstall()
     assert not environment.offers_sse_proxy()
-    assert not environment.has_command()
+    assert not environment.has_command() and not environment.offers_reactor()
 
 
 def test_editable_install_shows_the_plugin_and_can_be_uninstalled(environment: Environment, source: Path) -> None:

@@ -1,17 +1,25 @@
 from __future__ import annotations
 
 import errno
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, ConnectionDone, ConnectionRefusedError, DNSLookupError, NoRouteError, TCPTimedOutError
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
+from tests.sockets.watching import needs_ipv6
+from txsse.clock import Alarms
 from txsse.config.errors import Refused
 from txsse.interfaces import Failed, Fault
+from txsse.sockets.descriptor import Descriptor
+from txsse.testing import free_port
 from txsse.upstream.endpoints import ConnectFailed, Target, _Handshake, connect
 
 LOCAL = Target.parse("http://127.0.0.1:8080")
@@ -59,6 +67,20 @@ def failed(attempt: Deferred[Protocol]) -> Failed:
 def test_a_target_knows_its_host_field_and_whether_it_is_near(url: str, authority: bytes, loopback: bool) -> None:
     target = Target.parse(url)
     assert (target.authority, target.loopback) == (authority, loopback)
+
+
+@pytest.mark.parametrize(
+    ("url", "peer"),
+    [
+        ("http://127.0.0.1:8080", (socket.AF_INET, ("127.0.0.1", 8080))),
+        ("http://[::1]", (socket.AF_INET6, ("::1", 80))),
+        ("unix:/run/llama.sock", (socket.AF_UNIX, "/run/llama.sock")),
+        ("http://localhost:8080", None),
+        ("https://127.0.0.1:8080", None),
+    ],
+)
+def test_a_target_knows_whether_it_can_be_dialled(url: str, peer: object) -> None:
+    assert Target.parse(url).peer == peer
 
 
 def test_tls_goes_with_https() -> None:
@@ -179,3 +201,63 @@ def test_an_unforeseen_error_is_not_dressed_up(reactor: MemoryReactorClock) -> N
     caught: list[Failure] = []
     attempt.addErrback(caught.append)
     assert caught[0].check(ZeroDivisionError)
+
+
+# On the reactor itself, literals and sockets are dialled without Twisted's endpoints.
+
+
+def listen(host: str, folder: Path) -> tuple[socket.socket, str]:
+    """A listening socket at *host*, and its URL."""
+    if host == "unix":
+        path = str(folder / "socket")
+        made = socket.socket(socket.AF_UNIX)
+        made.bind(path)
+        made.listen()
+        return made, f"unix:{path}"
+    made = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    shown = f"[{host}]" if ":" in host else host
+    return made, f"http://{shown}:{made.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=needs_ipv6), "unix"])
+async def test_what_needs_no_look_up_is_dialled(host: str, tmp_path: Path) -> None:
+    listening, url = listen(host, tmp_path)
+    with listening:
+        protocol = await connect(_reactor, Target.parse(url), Protocol, 5)
+        transport: Any = protocol.transport
+        assert isinstance(transport, Descriptor)
+        transport.abortConnection()
+
+
+@pytest.mark.parametrize(
+    ("url", "detail"),
+    [
+        (f"http://127.0.0.1:{free_port()}", "connection refused"),
+        ("unix:/nowhere/at/all", "no such file or directory"),
+        ("http://[fe80::1%nowhere0]:1", "host name not found"),
+    ],
+)
+async def test_dialling_fails_in_the_same_words(url: str, detail: str) -> None:
+    assert failed(connect(_reactor, Target.parse(url), Protocol, 5)) == Failed(Fault.UNREACHABLE, detail)
+
+
+async def test_alarms_can_tell_that_a_host_is_silent() -> None:
+    clock = Clock()
+    # Accepts nobody, and drops the SYN of whoever comes.
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
+        target = Target.parse(f"http://127.0.0.1:{full.getsockname()[1]}")
+        attempt = connect(_reactor, target, Protocol, 2.5, Alarms(clock))
+        clock.advance(2.4)
+        assert not attempt.called
+        clock.advance(0.3)
+        assert failed(attempt) == Failed(Fault.UNREACHABLE, "connect timeout after 2.5 s")
+        assert clock.getDelayedCalls() == []
+
+
+async def test_dialling_can_be_cancelled() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
+        attempt = connect(_reactor, Target.parse(f"http://127.0.0.1:{full.getsockname()[1]}"), Protocol, 5)
+        attempt.cancel()
+        caught: list[Failure] = []
+        attempt.addErrback(caught.append)
+        assert caught[0].check(CancelledError)

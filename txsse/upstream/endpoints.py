@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
-from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
@@ -20,22 +20,30 @@ from twisted.internet.error import (
     NoRouteError,
     TCPTimedOutError,
     TimeoutError,
+    UnknownHostError,
 )
-from twisted.internet.interfaces import IHandshakeListener, IStreamClientEndpoint
+from twisted.internet.interfaces import IHandshakeListener, IProtocol, IStreamClientEndpoint
+from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txsse.config.urls import Address, read_url
+from txsse._without_tls import show_tls
+from txsse.clock import Alarms
+from txsse.config.urls import Address, is_ip, read_url
 from txsse.interfaces import Failed, Fault
 from txsse.sockets import tune
-from txsse.upstream.tls import ClientTLS, is_ip, tls_reason
+from txsse.sockets.dial import Peer, dial
+from txsse.upstream.tls_errors import tls_reason
+
+if TYPE_CHECKING:
+    from txsse.upstream.tls import ClientTLS
 
 # Twisted waits 0.3 s before it tries a name's next address, and as long again before it reports that all were refused. A probe of
 # "localhost" (::1, then 127.0.0.1) must hear of a closed port at once.
 ATTEMPT_DELAY = 0.01
 
-P = TypeVar("P", bound=Protocol)
+P = TypeVar("P", bound=IProtocol)
 
 
 class ConnectFailed(Exception):
@@ -52,6 +60,13 @@ class Target:
 
     address: Address
     tls: ClientTLS | None = attrs.field(default=None, repr=False)
+    peer: Peer | None = attrs.field(init=False, repr=False)  # where to connect, if that needs neither a look-up nor TLS
+
+    @peer.default
+    def _peer_of_address(self) -> Peer | None:
+        if self.address.scheme == "unix":
+            return Peer(socket.AF_UNIX, self.address.path)
+        return Peer.at(self.address.host, self.address.port) if self.tls is None and is_ip(self.address.host) else None
 
     @classmethod
     def parse(cls, url: str, *, ca_file: str = "", cert: str = "", key: str = "", server_name: str = "") -> Target:
@@ -62,8 +77,12 @@ class Target:
         :raises Refused: of :mod:`txsse.config.errors`, with the remedy.
         """
         address = read_url(url)
-        tls = ClientTLS.load(server_name or address.host, ca_file=ca_file, cert=cert, key=key) if address.scheme == "https" else None
-        return cls(address, tls)
+        if address.scheme != "https":
+            return cls(address)
+        show_tls()
+        from txsse.upstream.tls import ClientTLS
+
+        return cls(address, ClientTLS.load(server_name or address.host, ca_file=ca_file, cert=cert, key=key))
 
     @property
     def authority(self) -> bytes:
@@ -77,15 +96,20 @@ class Target:
         return self.address.scheme == "unix" or host == "localhost" or (is_ip(host) and ipaddress.ip_address(host).is_loopback)
 
 
-def connect(reactor: Any, target: Target, build: Callable[[], P], timeout: float) -> Deferred[P]:
+def connect(reactor: Any, target: Target, build: Callable[[], P], timeout: float, alarms: Alarms | None = None) -> Deferred[P]:
     """Connect a protocol made by *build*: its ``connectionMade`` comes once the peer is there and, over TLS, verified.
 
     Cancelling it at any time frees everything and fails with CancelledError.
 
     :param reactor: provides IReactorTCP, IReactorTime, and IReactorUNIX for sockets (zope interfaces have no intersection type).
     :param timeout: seconds for all of it: name look-up, connecting, TLS handshake.
+    :param alarms: spare the reactor a timer for each of many attempts.
     :raises ConnectFailed: through the Deferred; never anything else but CancelledError.
     """
+    # Fakes of a reactor claim to watch file descriptors too; they get Twisted's endpoints, which ask them to connect.
+    if target.peer is not None and isinstance(reactor, PosixReactorBase):
+        later = reactor.callLater if alarms is None else alarms.set
+        return dial(reactor, target.peer, build, timeout, later).addErrback(_explain, timeout)
     result: Deferred[P] = Deferred.fromCoroutine(_connect(reactor, target, build, timeout))
 
     def late(_: object, seconds: float) -> Failure:
@@ -97,12 +121,12 @@ def connect(reactor: Any, target: Target, build: Callable[[], P], timeout: float
 async def _connect(reactor: Any, target: Target, build: Callable[[], P], timeout: float) -> P:
     endpoint = _endpoint(reactor, target, timeout)
     if target.tls is None:
-        protocol = cast(P, await endpoint.connect(_Factory.forProtocol(build)))
+        protocol: Any = await endpoint.connect(_Factory(build))
         tune(protocol.transport)
-        return protocol
+        return cast(P, protocol)
     handshake = _Handshake(build)
     # The outer Deferred fires when TCP is there: the certificate is not seen yet.
-    await wrapClientTLS(target.tls.creator(handshake), endpoint, clock=reactor).connect(_Factory.forProtocol(lambda: handshake))
+    await endpoint.connect(target.tls.wrap(_Factory(lambda: handshake), handshake, reactor))
     tune(handshake.socket)
     return cast(P, await handshake.done)
 
@@ -119,6 +143,12 @@ def _endpoint(reactor: Any, target: Target, timeout: float) -> IStreamClientEndp
 
 class _Factory(Factory):
     noisy = False
+
+    def __init__(self, build: Callable[[], Any]) -> None:
+        self._build = build
+
+    def buildProtocol(self, addr: object) -> Any:
+        return self._build()
 
 
 @implementer(IHandshakeListener)
@@ -155,8 +185,8 @@ class _Handshake(Protocol):
         error = reason.value
         if self.refusal:
             reason = Failure(ConnectFailed(Failed(Fault.INVALID, self.refusal)))
-        elif isinstance(error, SSL.Error):
-            reason = Failure(ConnectFailed(Failed(Fault.INVALID, "TLS: " + tls_reason(error))))
+        elif (why := tls_reason(error)) is not None:
+            reason = Failure(ConnectFailed(Failed(Fault.INVALID, "TLS: " + why)))
         elif reason.check(ConnectionClosed):
             reason = Failure(ConnectFailed(Failed(Fault.RESET, "connection closed in the TLS handshake")))
         self.done.errback(reason)
@@ -180,7 +210,7 @@ def _explain(failure: Failure, timeout: float) -> Failure:
             detail = f"connect timeout after {timeout:g} s"
         case NoRouteError():
             detail = "no route to host"
-        case DNSLookupError():
+        case DNSLookupError() | UnknownHostError():
             detail = "host name not found"
         case ConnectError(osError=int(number)):
             detail = os.strerror(number).lower()

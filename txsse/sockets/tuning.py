@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import Any, Final, cast
 
 from twisted.internet.interfaces import ISystemHandle, ITCPTransport
@@ -16,23 +17,32 @@ KEEPALIVE_PROBES: Final = 3
 BACKLOG: Final = 1024
 """Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn."""
 
+_TIMES: Final = (("TCP_KEEPIDLE", KEEPALIVE_IDLE), ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL), ("TCP_KEEPCNT", KEEPALIVE_PROBES))
+
+# Level, option, value; not every platform has each of the times.
+_OPTIONS: Final = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *((socket.IPPROTO_TCP, getattr(socket, name), value) for name, value in _TIMES if hasattr(socket, name)),
+)
+
 
 def tune(transport: Any) -> None:
     """No waiting for acknowledgements (Twisted sets that for its own HTTP protocols only), and TCP keepalive with times that fit a stream:
     the kernel's first probe comes after two hours. Does nothing to what is not TCP."""
     while isinstance(transport, ProtocolWrapper):  # TLS, PROXY protocol
         transport = transport.transport
-    if not ITCPTransport.providedBy(transport):
-        return
-    handle = cast(socket.socket, ISystemHandle(transport).getHandle())
+    if ITCPTransport.providedBy(transport):
+        tune_socket(cast(socket.socket, ISystemHandle(transport).getHandle()))
+
+
+def tune_socket(handle: socket.socket) -> None:
+    """As :func:`tune`, before there is a transport."""
     if handle.family == socket.AF_UNIX:  # Twisted's UNIX transports claim to be TCP ones
         return
-    transport.setTcpNoDelay(True)
-    transport.setTcpKeepAlive(True)
-    for option, value in (("TCP_KEEPIDLE", KEEPALIVE_IDLE), ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL), ("TCP_KEEPCNT", KEEPALIVE_PROBES)):
-        number = getattr(socket, option, None)  # not every platform has each of them
-        if number is not None:
-            handle.setsockopt(socket.IPPROTO_TCP, number, value)
+    with suppress(OSError):  # some systems refuse that for a connection which its peer has reset
+        for level, option, value in _OPTIONS:
+            handle.setsockopt(level, option, value)
 
 
 def deepen(port: Any) -> None:
