@@ -14,7 +14,7 @@ from typing import Protocol
 import attrs
 
 from txsse.errors import ProxyError
-from txsse.wire.headers import Headers
+from txsse.wire.headers import NO_FIELDS, Headers, Prepared
 from txsse.wire.http1 import RequestHead, ResponseHead
 
 
@@ -42,15 +42,22 @@ class Downstream(Protocol):
     stall_timeout: float
     """Seconds without a byte accepted by the client's socket after which the exchange hears ``client_stalled``; the conductor sets it."""
 
-    def start(self, status: int, reason: bytes, headers: Headers, *, has_body: bool = True) -> None:
-        """Send a response head. *headers* carry no hop-by-hop field; the front adds its own framing and connection fields.
+    def start(self, status: int, reason: bytes, headers: Headers, *, common: Prepared = NO_FIELDS, has_body: bool = True) -> None:
+        """Send a response head: *common* fields, then *headers*. There is no hop-by-hop field among them; the front adds its own framing
+        and connection fields.
 
-        If *headers* hold a Content-Length the body is delimited by it, else by chunks (HTTP/1.1) or by closing (HTTP/1.0).
+        If they hold a Content-Length the body is delimited by it, else by chunks (HTTP/1.1) or by closing (HTTP/1.0).
         ``has_body=False`` (HEAD, 204, 304): nothing follows, whatever the headers say.
         """
 
     def write(self, data: bytes) -> None:
         """Queue body bytes (never empty); the front adds chunk framing."""
+
+    def cork(self) -> None:
+        """What is written from here on gathers, to leave in one piece with :meth:`uncork`, :meth:`finish` or :meth:`cut`. Idempotent."""
+
+    def uncork(self) -> None:
+        """Send what has gathered. Idempotent, and legal after the end."""
 
     def finish(self) -> None:
         """End the response cleanly; the connection may serve another request."""
@@ -120,8 +127,16 @@ class Receiver(Protocol):
     """What hears of one dispatch: called by the upstream connection, implemented by the conductor.
 
     Order: ``response_started`` at most once; ``body_received`` any number of times after it; then exactly one of
-    ``response_ended`` and ``dispatch_failed``; nothing at all after ``Dispatch.abort``.
+    ``response_ended`` and ``dispatch_failed``; nothing at all after ``Dispatch.abort``, but for the ``uncork`` of a read that was
+    being told. A read with nothing but body bytes in it is one ``body_received``; one with a head or an end in it comes between
+    ``cork`` and ``uncork``, so that what follows from it leaves in one write.
     """
+
+    def cork(self) -> None:
+        """A read begins of which more than one thing is to be told."""
+
+    def uncork(self) -> None:
+        """All of it has been told."""
 
     def response_started(self, head: ResponseHead) -> None:
         """The final response's complete head came (1xx are swallowed)."""

@@ -17,6 +17,7 @@ from twisted.web.server import Site
 from txsse.clock import Alarms
 from txsse.errors import ProxyError
 from txsse.front.channel import ProxyChannel
+from txsse.front.handover import Pages
 from txsse.front.limits import Budget, Limits
 from txsse.front.resource import ProxyResource
 from txsse.front.site import ProxySite
@@ -191,12 +192,15 @@ class Backing:
 class Bench:
     """A site of ours with everything it needs, and clients of it."""
 
-    def __init__(self, handler: ScriptedHandler | None = None, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self, handler: ScriptedHandler | None = None, bounds: Bounds | None = None, make_pages: Callable[[Clock], Pages] | None = None
+    ) -> None:
         self.handler = ScriptedHandler() if handler is None else handler
         self.clock = Clock()
         self.alarms = Alarms(self.clock)
         self.backing = Backing(self.handler, bounds or Bounds(), self.clock, self.alarms)
-        self.site = ProxySite(self.backing, wall=lambda: NOON + self.clock.seconds())
+        pages = None if make_pages is None else make_pages(self.clock)
+        self.site = ProxySite(self.backing, pages=pages, wall=lambda: NOON + self.clock.seconds())
 
     def connect(self, transport: SocketlikeTransport | None = None) -> SocketlikeTransport:
         transport = SocketlikeTransport() if transport is None else transport

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import tracemalloc
 import weakref
 
 import pytest
@@ -13,7 +14,8 @@ from twisted.internet.address import UNIXAddress
 from tests.conftest import ExpectedErrors
 from tests.front.fakes import DATE, PLAIN, Bench, Bounds, ScriptedHandler, SocketlikeTransport, answer, bytewise
 from txsse.errors import ProxyError
-from txsse.front.channel import AHEAD, LINGER
+from txsse.front.channel import AHEAD
+from txsse.front.connection import LINGER_TIME
 from txsse.interfaces import Downstream
 
 GET = b"GET /a?b HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -37,7 +39,7 @@ def test_a_request_is_handed_over_as_it_came() -> None:
     request = bench.handler.last.request
     assert (request.head.method, request.head.target) == (b"pUT", b"http://other:1/x%2fy?q")
     assert (request.host, request.path) == (b"other:1", b"/x%2fy?q")
-    assert request.head.headers == [(b"hOST", b"h"), (b"A", b"b"), (b"a", b"c"), (b"Content-Length", b"3")]
+    assert request.head.headers == [(b"hOST", b"h"), (b"A", b"b"), (b"a", b"c")] and request.head.sized
     assert (request.body, request.peer, request.secure, request.began, request.received) == (b"xyz", "192.168.1.1", False, 3, 3)
 
 
@@ -129,7 +131,7 @@ def test_what_is_refused_is_answered_once_and_closed(request_bytes: bytes, statu
     assert bench.handler.exchanges == []
     bench.send(GET, transport)
     assert bench.handler.exchanges == []
-    bench.pass_time(LINGER + 1)
+    bench.pass_time(LINGER_TIME + 1)
     assert transport.gone and not transport.aborted
 
 
@@ -150,7 +152,7 @@ def test_the_rest_of_a_refused_request_is_read_and_dropped_for_a_while() -> None
     assert transport.half_closed and not transport.gone
     bench.send(b"x" * 1001 + GET, transport)
     assert transport.producerState == "producing" and bench.handler.exchanges == []
-    bench.pass_time(LINGER - 1)
+    bench.pass_time(LINGER_TIME - 1)
     assert not transport.gone
     bench.pass_time(2)
     assert transport.gone
@@ -584,7 +586,26 @@ def test_where_pending_bytes_are_unknown_a_pause_for_the_whole_time_is_a_stall()
     assert exchange.heard == ["paused", "stalled"]
 
 
-# Nothing is left
+# Nothing is left, and little is held
+
+
+def test_an_idle_stream_takes_less_than_a_kilobyte_and_no_timer() -> None:
+    bench = Bench(ScriptedHandler(lambda downstream: downstream.start(200, b"OK", PLAIN)), Bounds(max_connections=1000))
+    streams = 300
+    tracemalloc.start()
+    try:
+        transports = [bench.send(POST) for _ in range(streams)]
+        for exchange in bench.handler.exchanges:
+            exchange.downstream.write(b": waiting\n\n")
+            exchange.downstream.forget_body()
+        kept = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, f"*/txsse/{part}/*") for part in ("front", "wire")])
+    finally:
+        tracemalloc.stop()
+    assert sum(each.size for each in kept.statistics("filename")) / streams < 1024
+    assert not hasattr(transports[0].protocol, "__dict__")
+    bench.pass_time(1, 0.5)  # the wheel of the deadlines that were notices that nobody sleeps any more
+    bench.clock.advance(1)
+    assert bench.clock.getDelayedCalls() == []
 
 
 def test_an_exchange_leaves_no_cycles_behind() -> None:

@@ -39,7 +39,7 @@ def test_the_watch_looks_until_the_peer_has_left() -> None:
         ours, _ = server.accept()
         with ours:
             watch = HangupWatch(Alarms(clock), ours, lambda: left.append(clock.seconds()))
-            watch.look()
+            watch.wake()
             clock.pump([0.01] * 20)
             assert left == []
             client.close()
@@ -51,7 +51,7 @@ def test_the_watch_looks_until_the_peer_has_left() -> None:
 def test_a_stopped_watch_looks_no_more() -> None:
     clock = Clock()
     watch = HangupWatch(Alarms(clock), object(), lambda: None)
-    watch.look()
+    watch.wake()
     assert clock.getDelayedCalls()
     watch.stop()
     clock.pump([0.1] * 2)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.front.fakes import Bench, Bounds, ScriptedHandler, answer
 from txsse.config.model import Server
-from txsse.front.channel import LINGER
+from txsse.front.connection import LINGER_TIME
 from txsse.front.limits import Budget, Limits
 from txsse.front.site import MAX_LINGERING
 
@@ -26,7 +26,7 @@ def test_connections_over_the_limit_are_told_at_once_and_closed() -> None:
     assert b"\r\nRetry-After: 1\r\n" in third.value() and b"\r\nConnection: close\r\n" in third.value()
     assert third.half_closed
     assert (bench.site.connections, [each.code for each in bench.handler.refused]) == (2, ["too_many_connections"])
-    bench.pass_time(LINGER + 1, 0.1)
+    bench.pass_time(LINGER_TIME + 1, 0.1)
     assert third.gone and not first.gone
     second.client_leaves()
     bench.send(GET)

@@ -24,6 +24,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from tests.front.fakes import PLAIN, Backing, Bounds, ScriptedHandler, answer
 from tests.front.tls import Unknown
 from txsse.clock import Alarms
+from txsse.front.handover import Pages
 from txsse.front.site import ProxySite
 
 HEAD = b"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n"
@@ -34,10 +35,11 @@ PROMPTLY = 0.1
 class Listening:
     """A site on a port of the loopback."""
 
-    def __init__(self, *, tls: bool = False, bounds: Bounds | None = None) -> None:
+    def __init__(self, *, tls: bool = False, pages: Pages | None = None) -> None:
         self.handler = ScriptedHandler()
         self.alarms = Alarms(reactor)
-        self.site = ProxySite(Backing(self.handler, bounds or Bounds(max_connections=2000), cast(IReactorTime, reactor), self.alarms))
+        backing = Backing(self.handler, Bounds(max_connections=2000), cast(IReactorTime, reactor), self.alarms)
+        self.site = ProxySite(backing, pages=pages)
         self._factory = TLSMemoryBIOFactory(Unknown(), False, self.site) if tls else self.site
         self.tls = tls
         self._port: Any
@@ -175,8 +177,10 @@ async def test_head_and_first_bytes_leave_in_one_segment(listening: Listening) -
     client.send(POST)
     await until(lambda: listening.handler.exchanges)
     downstream = listening.handler.last.downstream
+    downstream.cork()
     downstream.start(200, b"OK", PLAIN)
     downstream.write(b"first")
+    downstream.uncork()
     data = b""
 
     def arrived() -> bool:

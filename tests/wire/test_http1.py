@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import attrs
 import h11
 import pytest
 from hypothesis import given
@@ -14,17 +15,20 @@ from txsse.wire.http1 import (
     BadHead,
     RequestHead,
     decoded_path,
-    expects_continue,
-    expects_unknown,
-    framing,
     parse_request_head,
-    split_target,
-    wants_close,
 )
 
 
-def parse(*lines: bytes, start: bytes = b"GET / HTTP/1.1") -> RequestHead:
+def read(*lines: bytes, start: bytes = b"GET / HTTP/1.1") -> tuple[RequestHead, int]:
     return parse_request_head(b"\r\n".join((start, *lines, b"", b"")))
+
+
+def parse(*lines: bytes, start: bytes = b"GET / HTTP/1.1") -> RequestHead:
+    return read(*lines, start=start)[0]
+
+
+def where(head: RequestHead) -> tuple[bytes, bytes]:
+    return head.host, head.path
 
 
 HOST = b"Host: a.example:8080"
@@ -62,7 +66,7 @@ def test_an_http10_head_needs_no_field_at_all() -> None:
 
 
 def test_one_empty_line_may_stand_before_the_request() -> None:
-    assert parse_request_head(b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").method == b"GET"
+    assert parse_request_head(b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")[0].method == b"GET"
     with pytest.raises(BadHead):
         parse_request_head(b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
 
@@ -176,13 +180,13 @@ def test_a_host_that_is_none_is_refused(value: bytes) -> None:
 
 @pytest.mark.parametrize("value", [b"a", b"A-b.c_d~:8080", b"127.0.0.1", b"[fe80::1]:1", b"a:", b"", b"a%20b"])
 def test_a_host_with_or_without_port_passes(value: bytes) -> None:
-    assert split_target(parse(b"Host: " + value)) == (value, b"/")
+    assert where(parse(b"Host: " + value)) == (value, b"/")
 
 
 def test_exactly_one_host_in_http11_and_never_two() -> None:
     old = b"GET / HTTP/1.0"
-    assert split_target(parse(start=old))[0] == b""
-    assert split_target(parse(HOST, start=old))[0] == b"a.example:8080"
+    assert where(parse(start=old))[0] == b""
+    assert where(parse(HOST, start=old))[0] == b"a.example:8080"
     for refused in ((), (HOST, HOST), (HOST, b"host: b")):
         with pytest.raises(BadHead, match="exactly one Host"):
             parse(*refused)
@@ -226,8 +230,10 @@ def test_a_body_with_two_readings_is_refused(start: bytes, lines: tuple[bytes, .
     ("lines", "expected"),
     [((), 0), ((b"Content-Length: 0",), 0), ((b"content-length:  0012 ",), 12), ((b"Transfer-Encoding: Chunked",), CHUNKED)],
 )
-def test_framing_says_where_the_body_ends(lines: tuple[bytes, ...], expected: int) -> None:
-    assert framing(parse(HOST, *lines)) == expected
+def test_the_framing_says_where_the_body_ends(lines: tuple[bytes, ...], expected: int) -> None:
+    head, length = read(HOST, *lines)
+    assert length == expected
+    assert (head.sized, head.chunked) == (bool(lines) and length != CHUNKED, length == CHUNKED)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +248,21 @@ def test_framing_says_where_the_body_ends(lines: tuple[bytes, ...], expected: in
     ],
 )
 def test_an_absolute_target_replaces_the_host(start: bytes, expected: tuple[bytes, bytes]) -> None:
-    assert split_target(parse(HOST, start=start)) == expected
+    assert where(parse(HOST, start=start)) == expected
+
+
+def test_a_head_says_nothing_of_the_length_of_one_body() -> None:
+    head, length = read(HOST, b"Content-Length: 12", b"A: b")
+    other, more = read(HOST, b"Content-Length: 13", b"A: b")
+    assert head == other and head.headers == [(b"Host", b"a.example:8080"), (b"A", b"b")]
+    assert (length, more) == (12, 13)
+
+
+def test_a_head_made_of_its_parts_knows_what_follows_from_them() -> None:
+    head = RequestHead(b"POST", b"http://b/%61?c", b"HTTP/1.0", [(b"Host", b"a"), (b"content-length", b"5")])
+    assert (head.host, head.path, head.decoded_path) == (b"b", b"/%61?c", "/a")
+    assert (head.sized, head.chunked, head.wants_close, head.plan) == (True, False, True, None)
+    assert head != attrs.evolve(head, method=b"GET")
 
 
 @pytest.mark.parametrize(
@@ -277,7 +297,7 @@ def test_routes_see_the_decoded_path_without_query_and_with_its_escaped_slashes(
 def test_the_version_and_the_connection_field_say_whether_the_connection_stays(
     version: bytes, lines: tuple[bytes, ...], expected: bool
 ) -> None:
-    assert wants_close(parse(HOST, *lines, start=b"GET / HTTP/" + version)) is expected
+    assert parse(HOST, *lines, start=b"GET / HTTP/" + version).wants_close is expected
 
 
 @pytest.mark.parametrize(
@@ -293,7 +313,7 @@ def test_the_version_and_the_connection_field_say_whether_the_connection_stays(
 )
 def test_an_expectation_is_known_or_not(version: bytes, lines: tuple[bytes, ...], waits: bool, unknown: bool) -> None:
     head = parse(HOST, *lines, start=b"POST / HTTP/" + version)
-    assert (expects_continue(head), expects_unknown(head)) == (waits, unknown)
+    assert (head.expects_continue, head.expects_unknown) == (waits, unknown)
 
 
 PIECES = st.sampled_from(
@@ -321,21 +341,22 @@ def test_what_is_accepted_reads_as_h11_reads_it(fields: bytes) -> None:
     block = b"POST /x HTTP/1.1\r\n" + fields + b"\r\n\r\n"
     block = block[: block.index(b"\r\n\r\n") + 4]
     try:
-        head = parse_request_head(block)
+        head, length = parse_request_head(block)
     except BadHead:
         return
     server = h11.Connection(h11.SERVER)
     server.receive_data(block)
     request = server.next_event()
     assert isinstance(request, h11.Request)
-    assert [(name.lower(), value) for name, value in head.headers] == list(request.headers)
+    sized = [(b"content-length", b"%d" % length)] if head.sized else []
+    assert sorted([*((name.lower(), value) for name, value in head.headers), *sized]) == sorted(request.headers)
 
 
 @given(st.binary(max_size=60))
 def test_no_bytes_do_more_than_be_refused(junk: bytes) -> None:
     for block in (junk, junk + b"\r\n\r\n", b"GET / HTTP/1.0\r\n" + junk + b"\r\n\r\n", b"GET /" + junk + b" HTTP/1.0\r\n\r\n"):
         try:
-            head = parse_request_head(block)
+            head, _ = parse_request_head(block)
         except BadHead:
             continue
         assert b"\n" not in b"".join(name + value for name, value in head.headers)

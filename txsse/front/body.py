@@ -10,13 +10,14 @@ from txsse.wire.http1 import CHUNKED
 
 
 class RequestBody:
-    """Collects one body and holds its share of the budget until :meth:`release`.
+    """Collects one body that comes in pieces, or in chunks.
 
-    :param length: as :func:`txsse.wire.http1.framing` says; not 0.
+    :param length: in bytes, or :data:`~txsse.wire.http1.CHUNKED`; not 0.
     :ivar done: it is complete.
+    :ivar held: bytes taken from the budget; given back by :meth:`release`, or by whoever takes the content.
     """
 
-    __slots__ = ("_budget", "_content", "_decoder", "_held", "_left", "_limits", "done")
+    __slots__ = ("_budget", "_content", "_decoder", "_left", "_limits", "done", "held")
 
     def __init__(self, length: int, limits: Limits, budget: Budget) -> None:
         self.done = False
@@ -24,7 +25,7 @@ class RequestBody:
         self._budget = budget
         self._decoder = ChunkedDecoder() if length == CHUNKED else None
         self._left = length  # bytes still to come, when their number was declared
-        self._held = 0  # bytes of the budget
+        self.held = 0
         self._content = BytesIO()  # hands its bytes out without a copy, so a body never occupies twice its size
 
     def feed(self, data: bytes) -> bytes:
@@ -33,11 +34,11 @@ class RequestBody:
         :raises ProxyError: why the request is refused.
         """
         data, rest = self._unframed(data)
-        if self._held + len(data) > self._limits.max_body:
+        if self.held + len(data) > self._limits.max_body:
             raise body_too_large(self._limits)
         if not self._budget.take(len(data)):
             raise too_much_buffered()
-        self._held += len(data)
+        self.held += len(data)
         self._content.write(data)
         return rest
 
@@ -56,12 +57,12 @@ class RequestBody:
         self.done = self._decoder.done
         return data, self._decoder.unused
 
-    def take(self) -> bytes:
-        """The whole body, once it is done. Kept here no longer, it counts until :meth:`release`."""
-        content, self._content = self._content.getvalue(), BytesIO()
-        return content
+    @property
+    def content(self) -> bytes:
+        """The whole body, once it is done."""
+        return self._content.getvalue()
 
     def release(self) -> None:
-        """The body is needed no more: its bytes leave the budget. Idempotent."""
-        self._budget.give(self._held)
-        self._held = 0
+        """The body is not wanted: its bytes leave the budget. Idempotent."""
+        self._budget.give(self.held)
+        self.held = 0

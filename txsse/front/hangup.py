@@ -6,7 +6,7 @@ import select
 from collections.abc import Callable
 from typing import Any, Final
 
-from txsse.clock import Alarm, Alarms
+from txsse.clock import Alarms, Bucket
 
 LOOK: Final = 0.05
 """Seconds between two looks."""
@@ -27,26 +27,27 @@ def has_left(transport: Any) -> bool:
 
 
 class HangupWatch:
-    """Looks after a transport that is paused, from :meth:`look` until it has :meth:`stop` called or the peer has left.
+    """Looks after a transport that is paused, from :meth:`wake` until it has :meth:`stop` called or the peer has left.
 
     :param left: called once, when the peer has left.
     """
 
-    __slots__ = ("_alarm", "_alarms", "_left", "_transport")
+    __slots__ = ("_alarms", "_bucket", "_left", "_transport")
 
     def __init__(self, alarms: Alarms, transport: Any, left: Callable[[], None]) -> None:
         self._alarms = alarms
         self._transport = transport
         self._left = left
-        self._alarm: Alarm | None = None
+        self._bucket: Bucket | None = None
 
-    def look(self) -> None:
+    def wake(self) -> None:
         """Look now, and from now on."""
         if has_left(self._transport):
+            self._bucket = None
             self._left()
         else:
-            self._alarm = self._alarms.set(LOOK, self.look)
+            self._bucket = self._alarms.enter(self, LOOK)
 
     def stop(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
+        if self._bucket is not None:
+            self._bucket.pop(self, None)

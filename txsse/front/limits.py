@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from txsse.clock import Alarms
 from txsse.errors import ProxyError
 from txsse.interfaces import Handler
-from txsse.wire.http1 import RequestHead, expects_unknown
+from txsse.wire.http1 import RequestHead
 
 METHODS: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 """The Allow field of a 405. Any other method a backend may know is passed on too."""
@@ -89,7 +89,7 @@ def refusal(head: RequestHead, length: int, limits: Limits, budget: Budget) -> P
     if head.method in REFUSED_METHODS:
         message = f"The method {head.method.decode('ascii')} is not served here."
         return ProxyError("bad_request", message, status=405, close=True, allow=METHODS)
-    if expects_unknown(head):
+    if head.expects_unknown:
         return ProxyError("bad_request", "The only expectation served here is 100-continue.", status=417, close=True)
     if length > limits.max_body:
         return body_too_large(limits)

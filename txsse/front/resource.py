@@ -23,8 +23,8 @@ from txsse.errors import ProxyError
 from txsse.front.limits import Backing, Budget, body_too_large, malformed, refusal, too_much_buffered
 from txsse.front.response import DEFAULT_STALL_TIMEOUT, RESET_LOOK
 from txsse.interfaces import Exchange, Request
-from txsse.wire.headers import Headers
-from txsse.wire.http1 import BadHead, RequestHead, parse_request_head, split_target
+from txsse.wire.headers import NO_FIELDS, Headers, Prepared
+from txsse.wire.http1 import BadHead, RequestHead, parse_request_head
 
 
 class ProxyResource(Resource):
@@ -50,19 +50,18 @@ class ProxyResource(Resource):
         except BadHead as bad:
             self._refuse(malformed(str(bad)), None, b"", peer, downstream)
             return NOT_DONE_YET
-        authority, path = split_target(head)
-        error = self._admit(request, head, authority, path, peer, downstream)
+        error = self._admit(request, head, peer, downstream)
         if error is not None:
-            self._refuse(error, head, path, peer, downstream)
+            self._refuse(error, head, head.path, peer, downstream)
             return NOT_DONE_YET
+        if head.wants_close:
+            downstream.close_afterwards()  # the site sees it in the first Connection field only, and only between blanks
         now = self.backing.alarms.seconds()
-        complete = Request(head, _content(request), peer, bool(request.isSecure()), authority, path, now, now)
+        complete = Request(head, _content(request), peer, bool(request.isSecure()), head.host, head.path, now, now)
         downstream.attend(self.backing.handler.open(complete, downstream))
         return NOT_DONE_YET
 
-    def _admit(
-        self, request: WebRequest, head: RequestHead, host: bytes, path: bytes, peer: str, downstream: WebResponse
-    ) -> ProxyError | None:
+    def _admit(self, request: WebRequest, head: RequestHead, peer: str, downstream: WebResponse) -> ProxyError | None:
         error = refusal(head, 0, self.backing.limits, self.backing.budget)
         if error is not None:
             return error
@@ -71,7 +70,7 @@ class ProxyResource(Resource):
             return body_too_large(self.backing.limits)
         if not downstream.hold(size):
             return too_much_buffered()
-        return self.backing.handler.screen(head, host, path, peer)
+        return self.backing.handler.screen(head, head.host, head.path, peer)
 
     def _refuse(self, error: ProxyError, head: RequestHead | None, path: bytes, peer: str, downstream: WebResponse) -> None:
         if error.close:
@@ -88,7 +87,8 @@ def _head(request: WebRequest) -> RequestHead:
     lines = [b"%b %b %b\r\n" % (request.method, request.uri, version)]
     for name, values in request.requestHeaders.getAllRawHeaders():
         lines.extend([b"%b: %b\r\n" % (name, value) for value in values])
-    return parse_request_head(b"".join([*lines, b"\r\n"]))
+    head, _ = parse_request_head(b"".join([*lines, b"\r\n"]))
+    return head
 
 
 def _content_size(request: WebRequest) -> int:
@@ -155,10 +155,11 @@ class WebResponse:
             request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
             request.channel.persistent = 0
 
-    def start(self, status: int, reason: bytes, headers: Headers, *, has_body: bool = True) -> None:
+    def start(self, status: int, reason: bytes, headers: Headers, *, common: Prepared = NO_FIELDS, has_body: bool = True) -> None:
         request = self._request
         if request is None:
             return
+        headers = [*common.fields, *headers]
         request.setResponseCode(status, reason)
         # The site's own defaults must not show where they are not the backend's.
         request.defaultContentType = None
@@ -174,6 +175,11 @@ class WebResponse:
     def write(self, data: bytes) -> None:
         if self._request is not None:
             self._request.write(data)
+
+    def cork(self) -> None:
+        """Twisted's transports gather the writes of a reactor turn anyway."""
+
+    def uncork(self) -> None: ...
 
     def finish(self) -> None:
         request = self._request

@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 from typing import Final, Protocol
 
-from txsse.wire import chunked
-from txsse.wire.headers import Headers, get
-from txsse.wire.http1 import RequestHead, wants_close
+from txsse.wire.chunked import LAST_CHUNK
+from txsse.wire.headers import NO_FIELDS, Headers, Prepared, get
+from txsse.wire.http1 import RequestHead
 
 DEFAULT_STALL_TIMEOUT: Final = 30.0
 
@@ -40,7 +40,7 @@ class Channel(Protocol):
     def abort(self) -> None: ...
 
 
-class Framing(enum.Enum):
+class Framing(enum.IntEnum):
     """How the client can tell where the answer ends."""
 
     UNSENT = enum.auto()  # there is no head yet
@@ -50,6 +50,9 @@ class Framing(enum.Enum):
     CLOSE = enum.auto()
 
 
+UNSENT, NONE, LENGTH, CHUNKED, CLOSE = Framing  # looked up for each write
+
+
 class Response:
     """The :class:`~txsse.interfaces.Downstream` of our own front.
 
@@ -57,78 +60,103 @@ class Response:
         The conductor sets it, from ``stream.stall_timeout`` of the route.
     """
 
-    __slots__ = ("_bodiless", "_channel", "_chunks", "_close", "_framing", "_left", "stall_timeout")
+    __slots__ = ("_bodiless", "_channel", "_chunks", "_close", "_framing", "_gathered", "_left", "stall_timeout")
 
     def __init__(self, channel: Channel, head: RequestHead | None, *, close: bool = False) -> None:
         self._channel: Channel | None = channel
-        self._framing = Framing.UNSENT
-        self._bodiless = head is not None and head.method == b"HEAD"
-        self._chunks = head is None or head.version == b"HTTP/1.1"
-        # Keep-alive is not offered to HTTP/1.0: its extension is ill-defined across proxies (RFC 9112 appendix C.2.2).
-        self._close = close or not self._chunks or (head is not None and wants_close(head))
+        self._framing = UNSENT
         self._left = 0
+        self._gathered: list[bytes] | None = None  # while corked
         self.stall_timeout = DEFAULT_STALL_TIMEOUT
+        if head is None:
+            self._bodiless, self._chunks, self._close = False, True, close
+        else:
+            self._bodiless = head.method == b"HEAD"
+            self._chunks = head.version == b"HTTP/1.1"
+            # Keep-alive is not offered to HTTP/1.0: its extension is ill-defined across proxies (RFC 9112 appendix C.2.2).
+            self._close = close or head.wants_close or not self._chunks
 
     def detach(self) -> None:
         """The connection is done with this answer, or lost: from here on every call is a no-op."""
         self._channel = None
 
-    def start(self, status: int, reason: bytes, headers: Headers, *, has_body: bool = True) -> None:
+    def start(self, status: int, reason: bytes, headers: Headers, *, common: Prepared = NO_FIELDS, has_body: bool = True) -> None:
         channel = self._channel
         if channel is None:
             return
-        self._framing = self._choose(status, headers, has_body)
-        self._close = self._close or channel.must_close() or self._framing is Framing.CLOSE
-        lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
-        lines.extend([b"%b: %b\r\n" % field for field in headers])
-        if get(headers, b"date") is None:
+        given = get(headers, b"content-length") if common.length is None else None
+        length = common.length if given is None else int(given)
+        framing = self._framing = self._choose(status, length, has_body)
+        self._close = self._close or channel.must_close() or framing is CLOSE
+        lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason), common.lines]
+        lines += [b"%b: %b\r\n" % field for field in headers]
+        if not common.dated and get(headers, b"date") is None:
             lines.append(b"Date: %b\r\n" % channel.date())
-        if self._framing is Framing.CHUNKED:
+        if framing is CHUNKED:
             lines.append(b"Transfer-Encoding: chunked\r\n")
-        if self._close:
-            lines.append(b"Connection: close\r\n")
-        lines.append(b"\r\n")
-        channel.send(b"".join(lines))
+        lines.append(b"Connection: close\r\n\r\n" if self._close else b"\r\n")
+        self._send(b"".join(lines))
 
-    def _choose(self, status: int, headers: Headers, has_body: bool) -> Framing:
+    def _choose(self, status: int, length: int | None, has_body: bool) -> Framing:
         if not has_body or self._bodiless or status in (204, 304):
-            return Framing.NONE
-        length = get(headers, b"content-length")
+            return NONE
         if length is not None:
-            self._left = int(length)
-            return Framing.LENGTH
-        return Framing.CHUNKED if self._chunks else Framing.CLOSE
+            self._left = length
+            return LENGTH
+        return CHUNKED if self._chunks else CLOSE
 
     def write(self, data: bytes) -> None:
-        channel = self._channel
-        if channel is None or not data:  # an empty chunk would end the body
+        if not data:  # an empty chunk would end the body
             return
-        if self._framing is Framing.CHUNKED:
-            channel.send(chunked.encode(data))
-        elif self._framing is not Framing.NONE:
+        if self._framing is CHUNKED:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        elif self._framing is NONE:
+            return
+        else:
             self._left -= len(data)
-            channel.send(data)
+        # As _send does, without the call: this is what each event of a stream goes through.
+        if self._gathered is not None:
+            self._gathered.append(data)
+        elif self._channel is not None:
+            self._channel.send(data)
+
+    def _send(self, data: bytes) -> None:
+        if self._gathered is not None:
+            self._gathered.append(data)
+        elif self._channel is not None:
+            self._channel.send(data)
+
+    def cork(self) -> None:
+        if self._gathered is None:
+            self._gathered = []
+
+    def uncork(self) -> None:
+        gathered, self._gathered = self._gathered, None
+        if gathered and self._channel is not None:
+            self._channel.send(b"".join(gathered))
 
     def finish(self) -> None:
-        channel = self._channel
-        if channel is None:
-            return
-        if self._framing is Framing.CHUNKED:
-            channel.send(chunked.LAST_CHUNK)
-        # Not as many bytes as announced: the client must see that, and what follows would be taken for the rest.
-        broken = self._framing is Framing.UNSENT or (self._framing is Framing.LENGTH and self._left != 0)
-        channel.finished(self._close or broken)
+        if self._framing is CHUNKED:
+            self._send(LAST_CHUNK)
+        self.uncork()
+        if self._channel is not None:
+            # Not as many bytes as announced: the client must see that, and what follows would be taken for the rest.
+            broken = self._framing is UNSENT or (self._framing is LENGTH and self._left != 0)
+            self._channel.finished(self._close or broken)
 
     def cut(self) -> None:
+        self.uncork()
         if self._channel is not None:
-            self._channel.cut(self._framing is Framing.CLOSE)
+            self._channel.cut(self._framing is CLOSE)
 
     def abort(self) -> None:
         if self._channel is not None:
             self._channel.abort()
 
     def pending(self) -> int:
-        return 0 if self._channel is None else self._channel.unsent()
+        if self._channel is None:
+            return 0
+        return self._channel.unsent() + (sum(map(len, self._gathered)) if self._gathered else 0)
 
     def forget_body(self) -> None:
         """The request's body is needed no more: its bytes leave the budget."""

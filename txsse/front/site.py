@@ -11,7 +11,9 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
 from txsse.front.channel import ProxyChannel
-from txsse.front.limits import Backing, Limits
+from txsse.front.handover import Pages
+from txsse.front.limits import Backing
+from txsse.wire.memo import HeadMemo
 
 MAX_LINGERING: Final = 64
 """Connections over the limit that get time to read their refusal; past that they are closed as soon as it is written."""
@@ -20,18 +22,21 @@ MAX_LINGERING: Final = 64
 class ProxySite(Factory):
     """Serves a proxy on any stream endpoint: TCP, UNIX, TLS, behind the PROXY protocol.
 
-    :param backing: the proxy, such as a :class:`~txsse.service.ProxyService`.
+    :param backing: the proxy, such as a :class:`~txsse.service.ProxyService`; its limits may change while we serve.
+    :param pages: our own pages, if there are any on this listener.
     :param wall: the time of day in seconds, for Date fields.
     """
 
     noisy = False
 
-    def __init__(self, backing: Backing, *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, backing: Backing, *, pages: Pages | None = None, wall: Callable[[], float] = time.time) -> None:
         self.backing = backing
+        self.pages = pages
         self.handler = backing.handler
         self.clock = backing.clock
         self.alarms = backing.alarms
         self.budget = backing.budget
+        self.heads = HeadMemo()
         self.draining = False
         self._wall = wall
         self._dated = -1
@@ -39,18 +44,13 @@ class ProxySite(Factory):
         self._guests: set[ProxyChannel] = set()
         self._turned_away: set[ProxyChannel] = set()
 
-    def buildProtocol(self, addr: IAddress | None) -> ProxyChannel:
+    def buildProtocol(self, addr: IAddress | None) -> ProxyChannel:  # type: ignore[override]  # any IProtocol will do
         return ProxyChannel(self)
 
     @property
     def connections(self) -> int:
         """Client connections, without those that are only being told that there are too many."""
         return len(self._guests)
-
-    @property
-    def limits(self) -> Limits:
-        """As they are now: a reload may replace them."""
-        return self.backing.limits
 
     def drain(self) -> None:
         """Close idle connections now and the others after their answer. Whether still to listen is the service's question."""
@@ -67,7 +67,7 @@ class ProxySite(Factory):
 
     def enter(self, channel: ProxyChannel) -> bool:
         """A client has connected; whether there is room for it."""
-        if len(self._guests) < self.limits.max_connections:
+        if len(self._guests) < self.backing.limits.max_connections:
             self._guests.add(channel)
             return True
         self._turned_away.add(channel)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from txsse.clock import Alarm, Alarms
+from txsse.clock import Alarms
 
 LOOKS: Final = 8
 """How many times within a stall timeout the socket is looked at: a stall is noticed late by at most this fraction of it."""
@@ -28,48 +28,41 @@ class Watched(Protocol):
     def unaccepted(self) -> int:
         """Bytes written that the socket has not accepted."""
 
+    def settled(self) -> None:
+        """Nothing is pending any more: the watch is over."""
+
     def stalled(self) -> None:
-        """Its patience is over."""
+        """Its patience is over, and so is the watch."""
 
 
 class StallWatch:
-    """Looks after one connection from a write on until nothing is pending."""
+    """Looks after one connection from now on until nothing is pending; made when a write leaves something behind."""
 
-    __slots__ = ("_accepted", "_alarm", "_alarms", "_since", "_watched", "_written")
+    __slots__ = ("_accepted", "_alarms", "_bucket", "_since", "_watched", "_written")
 
     def __init__(self, alarms: Alarms, watched: Watched) -> None:
         self._alarms = alarms
         self._watched = watched
-        self._alarm: Alarm | None = None
-        self._written = 0
+        self._written = watched.unaccepted()
         # When a byte was last seen to be accepted, and how many were by then.
-        self._since = 0.0
+        self._since = alarms.seconds()
         self._accepted = 0
+        self._bucket = alarms.enter(self, watched.patience / LOOKS)
 
     def wrote(self, count: int) -> None:
-        """*count* bytes were given to the transport."""
+        """*count* more bytes were given to the transport."""
         self._written += count
-        if self._alarm is None:
-            self.start()
-
-    def start(self) -> None:
-        """Give the socket its whole patience, from now on."""
-        self.stop()
-        self._since = self._alarms.seconds()
-        self._accepted = self._written - self._watched.unaccepted()
-        self._alarm = self._alarms.set(self._watched.patience / LOOKS, self._look)
 
     def stop(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        self._bucket.pop(self, None)
 
-    def _look(self) -> None:
-        self._alarm = None
+    def wake(self) -> None:
+        """Called by the alarms: look."""
         watched = self._watched
         pending = watched.unaccepted()
         if not pending and not watched.closing:
-            return  # the next write starts anew
+            watched.settled()
+            return
         now = self._alarms.seconds()
         patience = watched.patience
         if self._written - pending != self._accepted:
@@ -77,6 +70,6 @@ class StallWatch:
             self._since = now
         left = self._since + patience - now
         if left > 0:
-            self._alarm = self._alarms.set(min(left, patience / LOOKS), self._look)
+            self._bucket = self._alarms.enter(self, min(left, patience / LOOKS))
         else:
             watched.stalled()

@@ -1,4 +1,4 @@
-"""The chunked transfer coding (RFC 9112 section 7.1): a strict incremental decoder, and the encoder."""
+"""The chunked transfer coding (RFC 9112 section 7.1): a strict incremental decoder."""
 
 from __future__ import annotations
 
@@ -24,11 +24,6 @@ _SIZE, _DATA_END, _TRAILER = range(3)
 
 class BadChunk(ValueError):
     """The body is not in chunked coding; where it ends cannot be known."""
-
-
-def encode(data: bytes) -> bytes:
-    """One chunk; *data* must not be empty, for an empty chunk ends the body."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 class ChunkedDecoder:

@@ -9,13 +9,15 @@ Headers = list[tuple[bytes, bytes]]
 
 def get_all(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
     """Every value of the field *name* (lower case), in order."""
-    return [value for key, value in headers if key.lower() == name]
+    size = len(name)  # lengths are compared first, for making a name lower-case is what costs
+    return [value for key, value in headers if len(key) == size and key.lower() == name]
 
 
 def get(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     """The first value of the field *name* (lower case), or ``None``."""
+    size = len(name)
     for key, value in headers:
-        if key.lower() == name:
+        if len(key) == size and key.lower() == name:
             return value
     return None
 
@@ -33,6 +35,26 @@ def without(headers: Iterable[tuple[bytes, bytes]], names: Iterable[bytes]) -> H
     drop = frozenset(names)
     return [(key, value) for key, value in headers if key.lower() not in drop]
 
+
+class Prepared:
+    """Fields that many messages have in common, as they are sent, and what a sender has to know of them. Never changed.
+
+    :ivar lines: each with its line end.
+    :ivar length: what Content-Length says.
+    :ivar dated: there is a Date.
+    """
+
+    __slots__ = ("dated", "fields", "length", "lines")
+
+    def __init__(self, fields: Headers) -> None:
+        length = get(fields, b"content-length")
+        self.fields = fields
+        self.lines = b"".join([b"%b: %b\r\n" % field for field in fields])
+        self.length = None if length is None else int(length)
+        self.dated = get(fields, b"date") is not None
+
+
+NO_FIELDS = Prepared([])
 
 HOP_BY_HOP = frozenset(
     (
