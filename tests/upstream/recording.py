@@ -16,6 +16,8 @@ class RecordingReceiver:
     def __init__(self) -> None:
         self.head: ResponseHead | None = None
         self.reads: list[bytes] = []
+        self.corked = False
+        self.corks = 0
         self.ended = False
         self.failed: Failed | None = None
         self.over: Deferred[None] = Deferred()
@@ -35,8 +37,17 @@ class RecordingReceiver:
     def silent(self) -> bool:
         return self.head is None and not self.reads and not self.ended and self.failed is None
 
+    def cork(self) -> None:
+        assert not self.corked
+        self.corked = True
+        self.corks += 1
+
+    def uncork(self) -> None:
+        assert self.corked
+        self.corked = False
+
     def response_started(self, head: ResponseHead) -> None:
-        assert self.silent
+        assert self.silent and self.corked
         self.head = head
         self.on_start()
 

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.testing import StringTransport
@@ -9,11 +14,24 @@ from twisted.python.failure import Failure
 from tests.upstream.recording import RecordingReceiver
 from txsse.interfaces import Failed, Fault
 from txsse.upstream.connection import SLICE, UpstreamConnection
+from txsse.wire.http1 import ResponseHead
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"
 EMPTY = OK + b"Content-Length: 0\r\n\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+class CountingTransport(StringTransport):
+    """Each write may be a system call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = 0
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self.writes += 1
 
 
 class NarrowTransport(StringTransport):
@@ -77,10 +95,12 @@ def side() -> Side:
     return Side()
 
 
-def test_a_small_request_is_handed_over_at_once(side: Side) -> None:
-    side.send(b"body")
-    assert side.transport.value() == HEAD + b"body"
-    assert side.transport.producer is None
+@pytest.mark.parametrize("body", [b"", b"body", b"x" * SLICE])
+def test_a_small_request_leaves_in_one_write(body: bytes) -> None:
+    transport = CountingTransport()
+    Side(transport).send(body)
+    assert transport.value() == HEAD + body
+    assert transport.writes == 1 and transport.producer is None
 
 
 def test_each_read_is_one_call(side: Side) -> None:
@@ -144,6 +164,113 @@ def test_pause_and_resume_are_idempotent(side: Side) -> None:
     side.connection.resume()
     side.connection.resume()
     assert calls == ["pause", "resume"]
+
+
+# What is told together.
+
+
+class Diary(RecordingReceiver):
+    """Writes down the order of what it hears; aborts when it hears *fatal*."""
+
+    def __init__(self, side: Side, fatal: str = "") -> None:
+        super().__init__()
+        self.heard: list[str] = []
+        self._side = side
+        self._fatal = fatal
+
+    def _hear(self, what: str) -> None:
+        self.heard.append(what)
+        if what == self._fatal:
+            self._side.connection.abort()
+
+    def cork(self) -> None:
+        super().cork()
+        self._hear("cork")
+
+    def uncork(self) -> None:
+        super().uncork()
+        self._hear("uncork")
+
+    def response_started(self, head: ResponseHead) -> None:
+        super().response_started(head)
+        self._hear("head")
+
+    def body_received(self, data: bytes) -> None:
+        super().body_received(data)
+        self._hear(data.decode())
+
+    def response_ended(self) -> None:
+        super().response_ended()
+        self._hear("end")
+
+    def dispatch_failed(self, failed: Failed) -> None:
+        super().dispatch_failed(failed)
+        self._hear(failed.fault.value)
+
+
+def diary(*reads: bytes, fatal: str = "") -> str:
+    side = Side()
+    receiver = Diary(side, fatal)
+    side.connection.send(HEAD, b"", b"GET", receiver)
+    for read in reads:
+        side.receive(read)
+    return " ".join(receiver.heard)
+
+
+@pytest.mark.parametrize(
+    ("reads", "heard"),
+    [
+        ([EMPTY], "cork head end uncork"),
+        ([OK, b"Content-Length: 2\r\n\r\nab"], "cork head ab end uncork"),
+        ([CHUNKED, b"1\r\na\r\n", b"1\r\nb", b"\r\n", b"0\r\n\r\n"], "cork head uncork a b cork end uncork"),
+        ([CHUNKED + b"1\r\na\r\n", b"1\r\nb\r\n0\r\n\r\n"], "cork head a uncork cork b end uncork"),
+        ([CHUNKED, b"1\r\na\r\nzz\r\n"], "cork head uncork cork a invalid uncork"),
+        ([OK + b"\r\n", b"a", b"b"], "cork head uncork a b"),
+        ([b"nonsense"], "cork invalid uncork"),
+        ([b"HTTP/1.1 100 Continue\r\n\r\n", OK], ""),
+    ],
+)
+def test_a_read_with_more_than_body_bytes_is_told_corked(reads: list[bytes], heard: str) -> None:
+    assert diary(*reads) == heard
+
+
+@pytest.mark.parametrize(
+    ("fatal", "heard"),
+    [("head", "cork head uncork"), ("a", "cork head a uncork"), ("end", "cork head a end uncork")],
+)
+def test_abort_while_told_is_followed_by_the_uncork_alone(fatal: str, heard: str) -> None:
+    assert diary(OK + b"Content-Length: 1\r\n\r\na", fatal=fatal) == heard
+    assert diary(CHUNKED + b"1\r\na\r\n0\r\n\r\n", fatal=fatal) == heard
+
+
+CALLS = st.sampled_from(
+    [
+        b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: 9\r\n\r\n123456789",
+        CHUNKED + b"5\r\nhello\r\n1;x=y\r\n!\r\n0\r\nTrailer: v\r\n\r\n",
+        CHUNKED + b"5\r\nhello\r\nzz\r\n",
+        OK + b"\r\nuntil close",
+        OK + b"bad\r\n\r\n",
+        EMPTY + b"\r\n",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+    ]
+)
+
+
+@given(CALLS, st.lists(st.integers(0, 120), max_size=8))
+def test_however_the_response_is_cut_the_same_is_heard(data: bytes, cuts: list[int]) -> None:
+    def hear(reads: Iterable[bytes]) -> tuple[object, ...]:
+        side = Side()
+        receiver = side.send()
+        for read in reads:
+            if read and not side.aborted:
+                side.receive(read)
+        usable = side.freed == [True] and not side.aborted
+        side.fin()
+        assert not receiver.corked
+        return receiver.head, receiver.body, receiver.ended, receiver.failed, usable
+
+    places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    assert hear(data[a:b] for a, b in itertools.pairwise(places)) == hear([data])
 
 
 # How it fails.

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import gc
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from txsse.interfaces import Dispatch, Failed, Fault
 from txsse.testing.waiting import pump
 from txsse.upstream.endpoints import Target
 from txsse.upstream.pool import CLOSE_GRACE, ConnectionPool
+from txsse.wire.http1 import ResponseHead
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n\r\n"
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -42,7 +46,8 @@ class Peer(StringTransport):
     def close(self) -> None:
         if not self.closed:
             self.closed = True
-            self.protocol.connectionLost(Failure(ConnectionDone()))
+            protocol, self.protocol = self.protocol, None  # as transports do
+            protocol.connectionLost(Failure(ConnectionDone()))
 
 
 class World:
@@ -73,6 +78,11 @@ class World:
         factory: Any = self.reactor.tcpClients[-1][2]
         factory.clientConnectionFailed(None, Failure(error))
 
+    def forget_attempts(self) -> None:
+        """Fakes of a reactor remember them all."""
+        self.reactor.tcpClients.clear()
+        self.reactor.connectors.clear()
+
     def idle_peer(self) -> Peer:
         """A new connection that has served one request and is free."""
         self.send(fresh=True)
@@ -89,6 +99,14 @@ class World:
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+@pytest.fixture
+def collector_off() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def test_a_request_opens_a_connection_and_leaves_it_for_the_next(world: World) -> None:
@@ -179,6 +197,15 @@ def test_an_idle_connection_that_ends_is_forgotten(world: World) -> None:
     assert world.counts == (0, 0, 0)
     world.send()
     assert world.attempts == 2
+
+
+def test_one_that_ends_among_many_idle_leaves_the_others_in_order(world: World) -> None:
+    oldest, middle, newest = (world.idle_peer() for _ in range(3))
+    middle.close()
+    assert world.counts == (0, 2, 2)
+    world.send()
+    world.send()
+    assert newest.value() == oldest.value() == HEAD and world.attempts == 3
 
 
 def test_a_connection_that_cannot_be_used_again_is_closed(world: World) -> None:
@@ -273,6 +300,13 @@ def test_a_pause_while_connecting_holds_when_connected(world: World) -> None:
     assert peer.producerState == "producing"
 
 
+def test_a_pause_while_connecting_may_be_over_before_the_connection_is_there(world: World) -> None:
+    dispatch, _ = world.send()
+    dispatch.pause()
+    dispatch.resume()
+    assert world.accept().producerState == "producing"
+
+
 def test_a_response_that_ends_while_paused_leaves_a_reading_connection(world: World) -> None:
     dispatch, receiver = world.send()
     peer = world.accept()
@@ -326,6 +360,88 @@ def test_close_ends_everything_and_tells(world: World) -> None:
     assert late.failed == Failed(Fault.UNREACHABLE, "shutting down")
     pump(world.reactor, 6)
     assert world.reactor.getDelayedCalls() == []
+
+
+# What it costs.
+
+
+class Deaf:
+    """A receiver that keeps nothing."""
+
+    def cork(self) -> None: ...
+
+    def uncork(self) -> None: ...
+
+    def response_started(self, head: ResponseHead) -> None: ...
+
+    def body_received(self, data: bytes) -> None: ...
+
+    def response_ended(self) -> None: ...
+
+    def dispatch_failed(self, failed: Failed) -> None: ...
+
+
+def receive(data: bytes) -> Callable[[Dispatch, Peer], None]:
+    return lambda _, peer: peer.answer(data)
+
+
+def abort_inside(data: bytes) -> Callable[[Dispatch, Peer], None]:
+    def end(dispatch: Dispatch, peer: Peer) -> None:
+        peer.answer(data)
+        dispatch.abort()
+
+    return end
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        receive(EMPTY),
+        receive(CHUNKED + b"1\r\na\r\n0\r\n\r\n"),
+        receive(CHUNKED + b"1\r\na\r\nzz\r\n"),
+        receive(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"),
+        receive(b"HTTP/1.1 200 OK\r\nno field\r\n\r\n"),
+        receive(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"),
+        abort_inside(b"HTTP/1.1 2"),
+        abort_inside(CHUNKED + b"5\r\nab"),
+        lambda _, peer: peer.close(),
+    ],
+)
+def test_no_ending_leaves_garbage(world: World, end: Callable[[Dispatch, Peer], None], collector_off: None) -> None:
+    peers: list[Peer] = []
+    for _ in range(100):
+        dispatch = world.pool.dispatch(HEAD, b"", b"POST", Deaf())
+        if world.pool.connecting:
+            peers.append(world.accept())
+            world.forget_attempts()
+        end(dispatch, peers[-1])
+        peers[-1].clear()
+        pump(world.reactor, 2 * CLOSE_GRACE)
+    assert gc.collect() == 0
+
+
+def weight(root: object, others: list[object]) -> int:
+    """Bytes of *root* and of what it alone holds, which is not *others* nor what they hold."""
+    seen = {id(each) for each in others}
+    total, left = 0, [root]
+    while left:
+        each = left.pop()
+        if id(each) not in seen and not isinstance(each, type | ModuleType):
+            seen.add(id(each))
+            total += sys.getsizeof(each)
+            left += gc.get_referents(each)
+    return total
+
+
+@pytest.mark.parametrize("reads", [[], [CHUNKED], [CHUNKED, b"9\r\ndata: 1\n\n\r\n"], [b"HTTP/1.1 200 OK\r\n\r\n", b"data: 1\n\n"]])
+def test_an_idle_stream_takes_less_than_500_bytes(world: World, reads: list[bytes]) -> None:
+    receiver = Deaf()
+    dispatch = world.pool.dispatch(HEAD, b"a long prompt" * 1000, b"POST", receiver)
+    peer = world.accept()
+    for read in reads:
+        peer.answer(read)
+    assert world.pool.open == 1
+    assert 100 < weight(dispatch, [world.pool, peer, receiver]) < 500  # llhttp's are not in it: see test_chunks.py
 
 
 def test_ten_thousand_requests_on_one_connection_leave_nothing_behind(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -259,6 +260,37 @@ async def test_aborted_dispatches_leave_no_descriptor(links: Links) -> None:
         dispatch.abort()
     await link.nothing_open(1)
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+@pytest.mark.parametrize("listening", [False, True])
+async def test_attempts_that_fail_or_are_aborted_leave_no_garbage(links: Links, listening: bool) -> None:
+    link = await links()
+    target = Target.parse(link.upstream.url if listening else f"http://127.0.0.1:{free_port()}")
+    alarms = Alarms(reactor)
+    pool = ConnectionPool(reactor, alarms, target)
+    receivers = [RecordingReceiver() for _ in range(50)]
+
+    def attempt_all() -> None:
+        for receiver in receivers:
+            dispatch = pool.dispatch(HEAD, b"", b"GET", receiver)
+            if listening:
+                dispatch.abort()
+
+    gc.collect()
+    gc.disable()
+    try:
+        attempt_all()
+        await eventually(reactor, lambda: not pool.connecting and not pool.open)
+        await eventually(reactor, lambda: listening or all(each.failed for each in receivers))
+        receivers.clear()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        assert not [each for each in gc.garbage if type(each).__module__.startswith("txsse")]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+        alarms.stop()
 
 
 # Reuse and flow.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import sys
 import time
 
 import pytest
@@ -195,6 +197,15 @@ def test_after_an_unfinished_end_nothing_more_may_be_said() -> None:
     tracker.feed(b"data: a\n")
     assert tracker.end() == b"data: a\n"
     assert not tracker.at_boundary
+
+
+def test_a_tracker_that_keeps_nothing_back_is_small() -> None:
+    tracker = BoundaryTracker(64)
+    for read in (b"data: a\n\n", b"data", b": b\n\n", b"data: c\r\n", b"\r\n"):
+        tracker.feed(read)
+    assert tracker.held == 0
+    assert sys.getsizeof(tracker) < 150 and not hasattr(tracker, "__dict__")
+    assert not any(isinstance(each, bytearray) for each in gc.get_referents(tracker))
 
 
 @pytest.mark.parametrize("first", [b"data: ", b": "])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -48,9 +48,10 @@ class ConnectionPool:
         self._max_idle = max_idle
         self._idle_timeout = idle_timeout
         self._connect_timeout = connect_timeout
-        self._connecting: set[_PooledDispatch] = set()
+        self._connecting: set[_Attempt] = set()
         self._open: set[UpstreamConnection] = set()
-        self._idle: deque[UpstreamConnection] = deque()  # longest idle first
+        # Longest idle first. Ordered, because in a plain dict the way to the first item leads past all that were deleted before it.
+        self._idle: OrderedDict[UpstreamConnection, None] = OrderedDict()
         self._idle_alarm: Alarm | None = None
         self._closed = False
 
@@ -76,46 +77,46 @@ class ConnectionPool:
         :param method: as in *head*.
         :param fresh: on a new connection, though there be free ones: for the second try after :attr:`Fault.STALE`.
         """
-        dispatch = _PooledDispatch(self, receiver)
         if self._idle and not fresh:
             # The one used last: the others may come to their end, and its peer's buffers are warm.
-            dispatch.begin(self._idle.pop(), head, body, method)
+            connection, _ = self._idle.popitem()
+            connection.send(head, body, method, receiver)
+            return _PooledDispatch(connection)
+        dispatch = _PooledDispatch()
+        attempt = _Attempt(dispatch, (head, body, method, receiver))
+        if self._closed:
+            self._report(attempt, Failed(Fault.UNREACHABLE, "shutting down"))
             return dispatch
 
         def connected(connection: UpstreamConnection) -> None:
-            self._connecting.discard(dispatch)
+            self._connecting.discard(attempt)
             self._open.add(connection)
-            dispatch.begin(connection, head, body, method)
+            attempt.succeed(connection)
 
         def failed(failure: Failure) -> None:
-            self._connecting.discard(dispatch)
-            dispatch.attempt = None
-            if dispatch.over:
+            self._connecting.discard(attempt)
+            if attempt.over:
                 return  # it was us who cancelled
             if isinstance(failure.value, ConnectFailed):
                 reason = failure.value.failed
             else:
                 self._log.failure("connecting failed in an unexpected way", failure)
                 reason = Failed(Fault.UNREACHABLE, "cannot connect")
-            self._report(dispatch, reason)
+            self._report(attempt, reason)
 
-        if self._closed:
-            self._report(dispatch, Failed(Fault.UNREACHABLE, "shutting down"))
-            return dispatch
-        attempt = connect(self._reactor, self._target, lambda: UpstreamConnection(self), self._connect_timeout)
-        dispatch.attempt = attempt
-        self._connecting.add(dispatch)
-        attempt.addCallbacks(connected, failed)
+        self._connecting.add(attempt)
+        attempt.connecting = connect(self._reactor, self._target, lambda: UpstreamConnection(self), self._connect_timeout, self._alarms)
+        attempt.connecting.addCallbacks(connected, failed)
         return dispatch
 
-    def _report(self, dispatch: _PooledDispatch, failed: Failed) -> None:
+    def _report(self, attempt: _Attempt, failed: Failed) -> None:
         # In a turn of its own: connecting may fail before the caller has our Dispatch.
-        self._reactor.callLater(0, dispatch.fail, failed)
+        self._reactor.callLater(0, attempt.fail, failed)
 
     def close_idle(self) -> None:
         """Close the free connections; those in use will be kept again."""
         while self._idle:
-            self._hang_up(self._idle.popleft())
+            self._hang_up_oldest()
 
     def retire(self) -> None:
         """Keep nothing from now on: what is under way goes on and requests are still sent, each on a connection of its own.
@@ -134,9 +135,8 @@ class ConnectionPool:
         self._idle.clear()
         for connection in list(self._open):
             connection.drop()
-        for dispatch in list(self._connecting):
-            dispatch.fail(Failed(Fault.UNREACHABLE, "shutting down"))
-            dispatch.cancel_attempt()
+        for attempt in list(self._connecting):
+            attempt.fail(Failed(Fault.UNREACHABLE, "shutting down"))
 
     def connection_free(self, connection: UpstreamConnection, reusable: bool) -> None:
         """Called by a connection whose response has ended."""
@@ -144,16 +144,19 @@ class ConnectionPool:
             self._hang_up(connection)
             return
         if len(self._idle) >= self._max_idle:
-            self._hang_up(self._idle.popleft())
+            self._hang_up_oldest()
         connection.idle_since = self._alarms.seconds()
-        self._idle.append(connection)
+        self._idle[connection] = None
         self._watch_idle()
 
     def connection_lost(self, connection: UpstreamConnection) -> None:
         """Called by a connection whose socket is closed, in use or free."""
         self._open.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
+        self._idle.pop(connection, None)
+
+    def _hang_up_oldest(self) -> None:
+        connection, _ = self._idle.popitem(last=False)
+        self._hang_up(connection)
 
     def _hang_up(self, connection: UpstreamConnection) -> None:
         connection.close()
@@ -162,68 +165,50 @@ class ConnectionPool:
     def _watch_idle(self) -> None:
         # One alarm for all of them: it rings for the one that is idle longest.
         if self._idle and self._idle_alarm is None:
-            due = self._idle[0].idle_since + self._idle_timeout
+            due = next(iter(self._idle)).idle_since + self._idle_timeout
             self._idle_alarm = self._alarms.set(max(0.0, due - self._alarms.seconds()), self._close_expired)
 
     def _close_expired(self) -> None:
         self._idle_alarm = None
         latest = self._alarms.seconds() - self._idle_timeout
-        while self._idle and self._idle[0].idle_since <= latest:
-            self._hang_up(self._idle.popleft())
+        while self._idle and next(iter(self._idle)).idle_since <= latest:
+            self._hang_up_oldest()
         self._watch_idle()
 
 
 class _PooledDispatch:
     """One request: first an attempt to connect (perhaps), then an exchange on a connection that others will use later."""
 
-    __slots__ = ("_connection", "_paused", "_pool", "_receiver", "_turn", "attempt", "over")
+    __slots__ = ("_connection", "_turn", "attempt")
 
-    def __init__(self, pool: ConnectionPool, receiver: Receiver) -> None:
-        self.attempt: Deferred[Any] | None = None
-        self.over = False  # aborted or failed to connect
-        self._pool = pool
-        self._receiver = receiver
-        self._connection: UpstreamConnection | None = None
-        self._turn = 0  # which of the connection's exchanges is ours
-        self._paused = False
+    def __init__(self, connection: UpstreamConnection | None = None) -> None:
+        """:param connection: the request was just sent on it."""
+        self.attempt: _Attempt | None = None
+        self._connection = connection
+        self._turn = 0 if connection is None else connection.served  # which of the connection's exchanges is ours
 
-    def begin(self, connection: UpstreamConnection, head: bytes, body: bytes, method: bytes) -> None:
-        """A connection is there: send the request on it."""
+    def sent(self, connection: UpstreamConnection) -> None:
+        """The attempt has come to this connection."""
         self.attempt = None
         self._connection = connection
-        connection.send(head, body, method, self._receiver)
         self._turn = connection.served
-        if self._paused:
-            connection.pause()
-
-    def fail(self, failed: Failed) -> None:
-        """There will be no connection."""
-        if not self.over:
-            self.over = True
-            self._receiver.dispatch_failed(failed)
-
-    def cancel_attempt(self) -> None:
-        attempt, self.attempt = self.attempt, None
-        if attempt is not None:
-            attempt.cancel()
 
     def abort(self) -> None:
-        self.over = True
-        self.cancel_attempt()
-        connection = self._current()
-        if connection is not None:
+        if self.attempt is not None:
+            self.attempt.give_up()
+        elif (connection := self._current()) is not None:
             connection.abort()
 
     def pause(self) -> None:
-        self._paused = True
-        connection = self._current()
-        if connection is not None:
+        if self.attempt is not None:
+            self.attempt.paused = True
+        elif (connection := self._current()) is not None:
             connection.pause()
 
     def resume(self) -> None:
-        self._paused = False
-        connection = self._current()
-        if connection is not None:
+        if self.attempt is not None:
+            self.attempt.paused = False
+        elif (connection := self._current()) is not None:
             connection.resume()
 
     def _current(self) -> UpstreamConnection | None:
@@ -232,3 +217,41 @@ class _PooledDispatch:
         if connection is not None and connection.served == self._turn and connection.busy:
             return connection
         return None
+
+
+class _Attempt:
+    """A request that has no connection yet. What it needs for that is apart from the dispatch, which lives as long as the stream."""
+
+    __slots__ = ("_dispatch", "_request", "connecting", "paused")
+
+    def __init__(self, dispatch: _PooledDispatch, request: tuple[bytes, bytes, bytes, Receiver]) -> None:
+        self._dispatch = dispatch
+        dispatch.attempt = self
+        self._request = request
+        self.connecting: Deferred[UpstreamConnection] | None = None
+        self.paused = False
+
+    @property
+    def over(self) -> bool:
+        """It was given up or has failed."""
+        return self._dispatch.attempt is None
+
+    def succeed(self, connection: UpstreamConnection) -> None:
+        """A connection is there: send the request on it."""
+        connection.send(*self._request)
+        self._dispatch.sent(connection)
+        if self.paused:
+            connection.pause()
+
+    def fail(self, failed: Failed) -> None:
+        """There will be no connection."""
+        if not self.over:
+            self.give_up()
+            *_, receiver = self._request
+            receiver.dispatch_failed(failed)
+
+    def give_up(self) -> None:
+        """Connect no more; the receiver hears nothing."""
+        self._dispatch.attempt = None
+        if self.connecting is not None:
+            self.connecting.cancel()

@@ -28,7 +28,8 @@ class BoundaryTracker:
 
     def __init__(self, hold_bytes: int) -> None:
         self._hold_bytes = hold_bytes
-        self._tail = bytearray()  # what is kept back; an endless line in tiny reads must not be copied each time
+        # What is kept back; a bytearray while there is any, for an endless line in tiny reads must not be copied each time.
+        self._tail: bytes | bytearray = b""
         self._last = b"\n"  # the last byte fed; a stream begins as if after an empty line
         self._lone_cr = False  # the stream has shown a CR that no LF follows
         self._comment = False  # the unfinished line let through in raw mode is a comment at a boundary
@@ -66,15 +67,15 @@ class BoundaryTracker:
         if cut < 0:
             if self.raw:
                 return data
-            self._tail += data
-            out = b""
+            out, rest = b"", data
         elif self._tail:
-            self._tail += data[:cut]
-            out = bytes(self._tail)
-            self._tail = bytearray(data[cut:])
+            out, rest = self._take_tail() + data[:cut], data[cut:]
         else:
-            self._tail += data[cut:]
-            out = data[:cut]
+            out, rest = data[:cut], data[cut:]
+        if self._tail:
+            self._tail += rest
+        elif rest:
+            self._tail = bytearray(rest)
         self.raw = len(self._tail) > self._hold_bytes
         if self.raw:
             self._comment = self._tail.startswith(b":")
@@ -90,8 +91,7 @@ class BoundaryTracker:
         return self._take_tail()
 
     def _take_tail(self) -> bytes:
-        tail = bytes(self._tail)
-        self._tail.clear()
+        tail, self._tail = bytes(self._tail), b""
         return tail
 
     def _last_boundary(self, data: bytes) -> int:
