@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import cast
 
 import attrs
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from txsse.clock import Alarms
@@ -20,8 +19,9 @@ from txsse.proxy.forwarded import TrustedProxies
 from txsse.proxy.routes import BoundRoute
 from txsse.upstream.backend import Backend
 from txsse.upstream.endpoints import Target
+from txsse.upstream.gate import Waiter
 from txsse.upstream.state import State
-from txsse.wire.headers import Headers
+from txsse.wire.headers import NO_FIELDS, Headers, Prepared
 from txsse.wire.http1 import RequestHead, ResponseHead
 
 STEP = 0.005
@@ -62,12 +62,12 @@ class RecordingDownstream:
     def header(self, name: bytes) -> bytes | None:
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
-    def start(self, status: int, reason: bytes, headers: Headers, *, has_body: bool = True) -> None:
+    def start(self, status: int, reason: bytes, headers: Headers, *, common: Prepared = NO_FIELDS, has_body: bool = True) -> None:
         if self.gone:
             return
         assert self.status == 0, "two heads"
         assert not self.end
-        self.status, self.headers, self.has_body = status, headers, has_body
+        self.status, self.headers, self.has_body = status, [*common.fields, *headers], has_body
 
     def write(self, data: bytes) -> None:
         if self.gone:
@@ -77,6 +77,10 @@ class RecordingDownstream:
         assert not self.end, "bytes after the end"
         self.writes.append((self._clock.seconds(), data))
         self.on_write()
+
+    def cork(self) -> None: ...
+
+    def uncork(self) -> None: ...
 
     def finish(self) -> None:
         self._end("finish")
@@ -122,12 +126,20 @@ class FakeDispatch:
         self.paused = False
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, slots=False)
 class FakeGate:
     state: State = State.READY
     cold: bool = False
     last_error: str = ""
     marks: list[tuple[str, str]] = attrs.field(factory=list)
+    waiters: list[Waiter] = attrs.field(factory=list)
+
+    def enter(self, waiter: Waiter) -> None:
+        self.waiters.append(waiter)
+
+    def leave(self, waiter: Waiter) -> None:
+        if waiter in self.waiters:
+            self.waiters.remove(waiter)
 
     def mark_down(self, detail: str) -> None:
         self.state, self.last_error = State.DOWN, detail
@@ -146,7 +158,6 @@ class FakeBackend:
         self.gate = FakeGate(State.READY if ready else State.DOWN, cold=not ready, last_error="" if ready else "connection refused")
         self.in_flight = 0
         self.dispatches: list[FakeDispatch] = []
-        self.waiters: list[Deferred[None]] = []
         self.on_dispatch: Callable[[FakeDispatch], None] = lambda dispatch: None
         self.config = model.Upstream(name="llama", url="http://127.0.0.1:1")
         self.target = Target.parse(self.config.url)
@@ -156,17 +167,12 @@ class FakeBackend:
     def ready(self) -> bool:
         return self.gate.state is State.READY
 
-    def wait(self) -> Deferred[None]:
-        waiter: Deferred[None] = Deferred(self.waiters.remove)
-        self.waiters.append(waiter)
-        return waiter
-
     def open(self) -> None:
         """The upstream is ready: let everybody through."""
         self.gate.state = State.READY
-        waiters, self.waiters = self.waiters, []
+        waiters, self.gate.waiters = self.gate.waiters, []
         for waiter in waiters:
-            waiter.callback(None)
+            waiter.admitted()
 
     def dispatch(self, head: bytes, body: bytes, method: bytes, receiver: Receiver, *, fresh: bool) -> FakeDispatch:
         dispatch = FakeDispatch(head, body, receiver, fresh)
@@ -194,8 +200,8 @@ class FakeOwner:
             raise ZeroDivisionError("a bug")
         return b"POST / HTTP/1.1\r\n\r\n"
 
-    def relayed_headers(self, conductor: Conductor, head: ResponseHead) -> Headers:
-        return head.headers
+    def relayed_headers(self, conductor: Conductor, head: ResponseHead) -> tuple[Prepared, Headers]:
+        return Prepared(head.headers), []
 
     def committed_headers(self, conductor: Conductor) -> Headers:
         return [(b"Content-Type", conductor.dialect.content_type), (b"Cold", b"true" if conductor.cold else b"false")]
@@ -245,7 +251,9 @@ class Stage:
             self.downstream,
             DIALECTS[dialect],
             streaming=streaming,
-            model="tiny",
+            commits=streaming,
+            interval=self.route.policy.interval,
+            members={"model": b'"tiny"'},
             show_text=True,
             request_id=b"r",
         )

@@ -79,7 +79,7 @@ def line(format: Format, **changes: Any) -> str:
 def test_a_text_line_can_be_read_by_eye() -> None:
     assert line("text") == (
         "time=2026-11-16T12:00:00.500Z peer=192.0.2.7 method=POST path=/v1/chat/completions version=HTTP/1.1 status=200 route=default"
-        " upstream=llama outcome=ok code=- streaming=true cold=true hold=10.012 first_byte=0.031 total=14.2 bytes_in=120 bytes_out=3456"
+        " upstream=llama outcome=ok code=- streaming=true cold=true hold=10.012 first_byte=0.031 total=14.200 bytes_in=120 bytes_out=3456"
         " keepalives=3 request_id=req-1\n"
     )
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal, TextIO
 
 import attrs
@@ -209,18 +210,58 @@ def _as_json(entry: Entry) -> str:
     return json.dumps(values, separators=(",", ":")).replace("\x7f", "\\u007f") + "\n"
 
 
+# One operation for the whole line: key by key it took 14 us, a third of a small request.
+_TEXT: Final = (
+    "time=%s peer=%s method=%s path=%s version=%s status=%d route=%s upstream=%s outcome=%s code=%s streaming=%s cold=%s"
+    " hold=%s first_byte=%s total=%.3f bytes_in=%d bytes_out=%d keepalives=%d request_id=%s\n"
+)
+
+
 def _as_text(entry: Entry) -> str:
-    return " ".join([f"{key}={_word(value)}" for key, value in _values(entry).items()]) + "\n"
+    return _TEXT % (
+        _iso(entry.time),
+        _known(entry.peer),
+        _token(entry.method),
+        _path(entry.path),
+        _token(entry.version),
+        entry.status,
+        entry.route or "-",
+        entry.upstream or "-",
+        entry.outcome,
+        entry.code or "-",
+        "true" if entry.streaming else "false",
+        "true" if entry.cold else "false",
+        _seconds(entry.hold),
+        _seconds(entry.first_byte),
+        entry.total,
+        entry.bytes_in,
+        entry.bytes_out,
+        entry.keepalives,
+        _word(entry.request_id.decode("latin-1")),
+    )
 
 
-def _word(value: str | float | bool | None) -> str:
-    if value is None or value == "":
+def _word(value: str) -> str:
+    if not value:
         return "-"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str) and not _BARE.fullmatch(value):
-        return json.dumps(value).replace("\x7f", "\\u007f")
-    return str(value)
+    return value if _BARE.fullmatch(value) else json.dumps(value).replace("\x7f", "\\u007f")
+
+
+_known = lru_cache(256)(_word)  # for what comes again: peers, methods, paths
+
+
+@lru_cache(64)
+def _token(value: bytes) -> str:
+    return _word(value.decode("latin-1"))
+
+
+@lru_cache(256)
+def _path(path: bytes) -> str:
+    return _word(redact_target(path))
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _rounded(seconds: float | None) -> float | None:
@@ -228,4 +269,10 @@ def _rounded(seconds: float | None) -> float | None:
 
 
 def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    whole = int(seconds)
+    return f"{_iso_second(whole)}.{int((seconds - whole) * 1000):03}Z"
+
+
+@lru_cache(4)
+def _iso_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

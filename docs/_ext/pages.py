@@ -103,7 +103,7 @@ def _event(key: Any) -> str:
 def exchange_events() -> str:
     """The events of the table, as their classes describe them."""
     events = [(_code(event.__name__), _sentence(event.__doc__)) for event in Event.__args__ if event.__name__ != "Elapsed"]
-    timers = [(f"timer {_code(timer.name)}", f"The time of {_code(timer.value)} is over.") for timer in Timer]
+    timers = [(f"timer {_code(timer.name)}", f"The time of {_code(timer.option)} is over.") for timer in Timer]
     return _table(("Event", "Meaning"), [*events, *timers], (26, 74))
 
 

@@ -4,7 +4,7 @@ import pytest
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.testing import MemoryReactorClock
 
-from txsse.config.endpoints import check_endpoint, files_of, is_loopback
+from txsse.config.endpoints import check_endpoint, files_of, is_loopback, needs_tls
 from txsse.config.errors import Refused
 
 TWISTED_TAKES_THEM = [
@@ -89,3 +89,20 @@ def test_only_what_is_surely_local_counts_as_loopback(text: str, loopback: bool)
 )
 def test_the_files_of_a_listener_are_known_before_it_listens(text: str, files: tuple[str, ...]) -> None:
     assert files_of(text) == files
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("tcp:8787", False),
+        ("tcp6:8787", False),
+        ("unix:/run/ssl:tls", False),
+        ("systemd:domain=INET:name=web", False),
+        ("haproxy:tcp:8787", False),
+        ("ssl:443", True),
+        ("haproxy:ssl:443", True),
+        ("tls:certificates:tcp:443", True),
+    ],
+)
+def test_tls_is_needed_where_the_string_does_not_deny_it(text: str, expected: bool) -> None:
+    assert needs_tls(text) is expected

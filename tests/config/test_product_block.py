@@ -68,6 +68,9 @@ def one_route(more: str) -> str:
         '[server]\nlog_format = "json"\nadmin = "none"\ntrusted_proxies = ["10.0.0.0/8", "::1", "unix:"]\ncold_start_header = ""\n'
         + one_upstream(""),
         '[auth]\nforward = true\ncookie = "key"\nquery = "key"\n' + one_upstream(""),
+        *(one_route(f'dialect = "{name}"') for name in ("openai-completions", "openai-responses", "anthropic", "ollama")),
+        *(one_route(f'[route.hold]\nstyle = "{name}"') for name in ("keda", "llama-swap", "hearth", "ds4")),
+        one_route('[route.keepalive]\nheartbeat_midstream = true\nnormalise = true\njson = "whitespace"'),
     ],
 )
 def test_other_values_of_what_is_built_load(text: str) -> None:
@@ -92,19 +95,11 @@ def test_other_values_of_what_is_built_load(text: str) -> None:
         ("upstream.wake.cooldown", one_upstream("[upstream.wake]\ncooldown = 0")),
         ("upstream.wake.cancel_after", one_upstream('[upstream.wake]\ncancel_after = "5s"')),
         ("route.kind", one_route('kind = "predictions"')),
-        *(
-            (f"route.dialect#{name}", one_route(f'dialect = "{name}"'))
-            for name in ("openai-completions", "openai-responses", "anthropic", "ollama")
-        ),
         ("route.priority", one_route("priority = 1")),
         ("route.static", one_route('static = { status = 200, body = "ok", when = "unavailable" }')),
         ("route.no_wake", one_route('no_wake = { paths = ["/favicon.ico"], user_agents = ["kube-probe/*"] }')),
         ("route.hold.overflow", one_route('[route.hold]\noverflow = "placeholder"')),
         ("route.hold.placeholder", one_route('[route.hold]\nplaceholder = { status = 503, file = "loading.html" }')),
-        *((f"route.hold.style#{name}", one_route(f'[route.hold]\nstyle = "{name}"')) for name in ("keda", "llama-swap", "hearth", "ds4")),
-        ("route.keepalive.heartbeat_midstream", one_route("[route.keepalive]\nheartbeat_midstream = true")),
-        ("route.keepalive.normalise", one_route("[route.keepalive]\nnormalise = true")),
-        ("route.keepalive.json", one_route('[route.keepalive]\njson = "whitespace"')),
         ("route.resume.mode", one_route('[route.resume]\nmode = "auto"')),
         ("route.resume.on_disconnect", one_route('[route.resume]\non_disconnect = "cancel"')),
         ("route.resume.max_bytes", one_route('[route.resume]\nmax_bytes = "2MiB"')),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from txsse.config.errors import Refused
-from txsse.config.urls import Address, read_url
+from txsse.config.urls import Address, is_ip, read_url
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,8 @@ def test_anything_else_is_refused_with_its_remedy(text: str, remedy: str) -> Non
     with pytest.raises(Refused, match=remedy) as caught:
         read_url(text)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("host", "expected"), [("127.0.0.1", True), ("::1", True), ("localhost", False), ("1.2.3", False), ("", False)])
+def test_is_ip(host: str, expected: bool) -> None:
+    assert is_ip(host) is expected

@@ -5,17 +5,17 @@
     assert (
         Playbook()
         >> ev.Begin(ready=True)
-        << act.SetTimer(Timer.COMMIT, 5)
-        << act.SetTimer(Timer.FIRST_BYTE, 600)
+        << Starts(Timer.COMMIT, 5)
+        << Starts(Timer.FIRST_BYTE, 600)
         << act.Dispatch()
         >> Wait(1)
         >> ev.ClientGone()
         << act.AbortUpstream()
-        << act.CancelTimers()
         << act.Done("client_closed")
     )
 
-A script says everything: each action, in its order. On a mismatch both scripts are printed. A playbook that nobody asserts fails when
+A script says everything: each action in its order, and after each step which clocks run and for how long. On a mismatch both scripts
+are printed. A playbook that nobody asserts fails when
 it is dropped, for a test that forgets ``assert`` would pass whatever the machine did.
 """
 
@@ -50,6 +50,7 @@ PHASES: Final[dict[Phase, ev.Event]] = {
 Visit = tuple[State, "type[Any] | Timer", State]
 
 STREAM_HEAD: Final = ResponseHead(200, b"OK", b"HTTP/1.1", [(b"Content-Type", b"text/event-stream")])
+FOLLOW_BYTES: Final = frozenset((Timer.KEEPALIVE, Timer.IDLE))
 RELAY: Final[Any] = ANY
 """Stands in a script for the relay that the machine opens."""
 
@@ -80,8 +81,24 @@ class Through:
     data: bytes
 
 
+@attrs.frozen
+class Starts:
+    """``<< Starts(timer, delay)``: it runs from now on; KEEPALIVE and IDLE with their interval."""
+
+    timer: Timer
+    delay: float
+
+
+@attrs.frozen
+class Stops:
+    """``<< Stops(timer)``: it runs no more."""
+
+    timer: Timer
+
+
 Step = ev.Event | Wait | Feed | FeedEnd
 Outcome = act.Action | Through
+Word = Outcome | Starts | Stops
 
 
 def make_policy(**changes: Any) -> Policy:
@@ -91,7 +108,18 @@ def make_policy(**changes: Any) -> Policy:
 
 def make_voice(policy: Policy, dialect: Dialect, *, show_text: bool = True, status: HoldStatus | None = None) -> Voice:
     known = status or HoldStatus("llama", "down", 12.34, "connection refused")
-    return Voice(dialect, policy, lambda: SPEAKER, lambda: known, show_text)
+    return Voice(dialect, policy, FixedSource(known), show_text)
+
+
+@attrs.frozen
+class FixedSource:
+    status: HoldStatus
+
+    def speaker(self) -> Speaker:
+        return SPEAKER
+
+    def hold_status(self) -> HoldStatus:
+        return self.status
 
 
 class Player:
@@ -105,10 +133,11 @@ class Player:
         self.machine = Machine(
             self.policy,
             self.voice,
-            streaming=streaming,
+            commits=streaming,
+            interval=self.policy.interval,
             began=self.now,
             received=self.now,
-            on_phase=lambda phase: self._hear(PHASES[phase]),
+            turns=self,
         )
         self.relay: Relay | None = None
         self.outcomes: list[Outcome] = []
@@ -123,6 +152,16 @@ class Player:
     @property
     def state(self) -> State:
         return self.machine.state
+
+    @property
+    def running(self) -> dict[Timer, float]:
+        """The clocks that run: seconds left, or the interval of those that follow the bytes."""
+        clocks = self.machine.clocks
+        at = {timer: clocks._at[timer] for timer in Timer if clocks.runs(timer)}
+        return {timer: round(due if timer in FOLLOW_BYTES else due - self.now, 6) for timer, due in at.items()}
+
+    def turned(self, phase: Phase) -> None:
+        self._hear(PHASES[phase])
 
     def play(self, *steps: Step) -> list[Outcome]:
         """Hear *steps*; answers with what followed from them."""
@@ -167,9 +206,17 @@ class Playbook:
         self.player = Player(**player)
         self._expected: list[tuple[str, Any]] = []
         self._found: list[tuple[str, Any]] = []
+        self._running: dict[Timer, float] = {}  # by the script
         self._asserted = False
 
     def __rshift__(self, step: Step) -> Playbook:
+        self._compare_clocks()
+        match step:
+            case Wait(seconds):
+                for timer in self._running.keys() - FOLLOW_BYTES:
+                    self._running[timer] = round(self._running[timer] - seconds, 6)
+            case ev.Elapsed(timer) if timer not in FOLLOW_BYTES:
+                self._running.pop(timer, None)
         self._expected.append((">>", step))
         self._found.append((">>", step))
         try:
@@ -179,11 +226,27 @@ class Playbook:
             raise
         return self
 
-    def __lshift__(self, outcome: Outcome) -> Playbook:
-        self._expected.append(("<<", outcome))
+    def __lshift__(self, word: Word) -> Playbook:
+        match word:
+            case Starts(timer, delay):
+                self._running[timer] = delay
+            case Stops(timer):
+                self._running.pop(timer, None)
+            case _:
+                self._expected.append(("<<", word))
         return self
 
+    def _compare_clocks(self) -> None:
+        """What runs after a step is part of the script: all of it, so that a clock that was forgotten shows as well. An error frame, and
+        the end, stop them all."""
+        if self.player.state in (State.FAILING, State.ENDED):
+            self._running = {timer: left for timer, left in self._running.items() if timer is Timer.LINGER}
+            self._running = {} if self.player.state is State.ENDED else self._running
+        self._expected.append(("clocks", _told(self._running)))
+        self._found.append(("clocks", _told(self.player.running)))
+
     def __bool__(self) -> bool:
+        self._compare_clocks()
         self._asserted = True
         if self._expected != self._found:
             raise AssertionError("the machine plays another script (- expected, + found)\n" + "\n".join(self._difference()))
@@ -201,6 +264,10 @@ class Playbook:
     def __del__(self) -> None:
         if not self._asserted:
             raise AssertionError("a playbook was written and never asserted")
+
+
+def _told(running: dict[Timer, float]) -> str:
+    return ", ".join(f"{timer.name} {left:g}" for timer, left in sorted(running.items()))
 
 
 def all_rows() -> set[tuple[State, type[Any] | Timer]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from tests.exchange.playbook import RELAY, STREAM_HEAD, Feed, FeedEnd, Playbook, Through, Wait
+from tests.exchange.playbook import RELAY, STREAM_HEAD, Feed, FeedEnd, Playbook, Starts, Stops, Through, Wait
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import events as ev
@@ -75,17 +75,15 @@ def head(status: int = 200, kind: bytes = b"application/json", *more: tuple[byte
 
 def sent(**player: object) -> Playbook:
     """Ready: dispatched at once, silent so far."""
-    return (
-        Playbook(**player) >> ev.Begin(ready=True) << act.SetTimer(Timer.COMMIT, 5) << act.SetTimer(Timer.FIRST_BYTE, 600) << act.Dispatch()
-    )
+    return Playbook(**player) >> ev.Begin(ready=True) << Starts(Timer.COMMIT, 5) << Starts(Timer.FIRST_BYTE, 600) << act.Dispatch()
 
 
 def held(**player: object) -> Playbook:
-    return Playbook(**player) >> ev.Begin(ready=False) << act.SetTimer(Timer.HOLD, 600) << act.SetTimer(Timer.COMMIT, 1) << act.AwaitReady()
+    return Playbook(**player) >> ev.Begin(ready=False) << Starts(Timer.HOLD, 600) << Starts(Timer.COMMIT, 1) << act.AwaitReady()
 
 
 def speaks(play: Playbook) -> Playbook:
-    return play << act.SetTimer(Timer.KEEPALIVE, 15) << act.SetTimer(Timer.HEARTBEAT, 45)
+    return play << Starts(Timer.KEEPALIVE, 15) << Starts(Timer.HEARTBEAT, 45)
 
 
 def committed(**player: object) -> Playbook:
@@ -101,12 +99,12 @@ def committed_sent(**player: object) -> Playbook:
 def streaming(**player: object) -> Playbook:
     """Upstream's own head is out, and one event."""
     return (
-        speaks(sent(**player) >> ev.HeadCame(STREAM_HEAD, True) << act.CancelTimer(Timer.COMMIT) << act.RelayHead(STREAM_HEAD, True))
+        speaks(sent(**player) >> ev.HeadCame(STREAM_HEAD, True) << Stops(Timer.COMMIT) << act.RelayHead(STREAM_HEAD, True))
         << act.OpenRelay(RELAY)
         >> Feed(EVENT)
-        << act.CancelTimer(Timer.FIRST_BYTE)
-        << act.SetTimer(Timer.IDLE, 300)
-        << act.CancelTimer(Timer.HEARTBEAT)
+        << Stops(Timer.FIRST_BYTE)
+        << Starts(Timer.IDLE, 300)
+        << Stops(Timer.HEARTBEAT)
         << Through(EVENT)
     )
 
@@ -116,12 +114,12 @@ def plain(**player: object) -> Playbook:
     return (
         sent(**player)
         >> ev.HeadCame(json, True)
-        << act.CancelTimer(Timer.COMMIT)
+        << Stops(Timer.COMMIT)
         << act.RelayHead(json, True)
-        << act.CancelTimer(Timer.FIRST_BYTE)
-        << act.CancelTimer(Timer.KEEPALIVE)
-        << act.CancelTimer(Timer.HEARTBEAT)
-        << act.SetTimer(Timer.IDLE, 300)
+        << Stops(Timer.FIRST_BYTE)
+        << Stops(Timer.KEEPALIVE)
+        << Stops(Timer.HEARTBEAT)
+        << Starts(Timer.IDLE, 300)
         << act.OpenRelay(RELAY)
     )
 
@@ -134,29 +132,22 @@ def trailing(**player: object) -> Playbook:
     return (
         streaming(**player)
         >> Feed(DONE)
-        << act.CancelTimer(Timer.KEEPALIVE)
-        << act.CancelTimer(Timer.HEARTBEAT)
-        << act.CancelTimer(Timer.IDLE)
-        << act.CancelTimer(Timer.FIRST_BYTE)
-        << act.SetTimer(Timer.TRAIL, 1)
+        << Stops(Timer.KEEPALIVE)
+        << Stops(Timer.HEARTBEAT)
+        << Stops(Timer.IDLE)
+        << Stops(Timer.FIRST_BYTE)
+        << Starts(Timer.TRAIL, 1)
         << Through(DONE)
     )
 
 
 def failing(**player: object) -> Playbook:
-    return (
-        committed_sent(**player)
-        >> ev.Elapsed(Timer.FIRST_BYTE)
-        << act.AbortUpstream()
-        << act.CancelTimers()
-        << act.Send(TIMEOUT_FRAME)
-        << act.AwaitDrain()
-    )
+    return committed_sent(**player) >> ev.Elapsed(Timer.FIRST_BYTE) << act.AbortUpstream() << act.Send(TIMEOUT_FRAME) << act.AwaitDrain()
 
 
 def _aborted(play: Playbook, *last: act.Action) -> Playbook:
     """The end of a life with a dispatch under way."""
-    play = play << act.AbortUpstream() << act.CancelTimers()
+    play = play << act.AbortUpstream()
     for action in last:
         play = play << action
     return play
@@ -167,17 +158,17 @@ def _aborted(play: Playbook, *last: act.Action) -> Playbook:
 
 @script
 def left_before_it_began() -> Playbook:
-    return Playbook() >> ev.ClientGone() << act.CancelTimers() << act.Done("client_closed")
+    return Playbook() >> ev.ClientGone() << act.Done("client_closed")
 
 
 @script
 def stalled_before_it_began() -> Playbook:
-    return Playbook() >> ev.ClientStalled() << act.CancelTimers() << act.AbortClient() << act.Done("client_closed")
+    return Playbook() >> ev.ClientStalled() << act.AbortClient() << act.Done("client_closed")
 
 
 @script
 def shut_down_before_it_began() -> Playbook:
-    return Playbook() >> ev.Shutdown() << act.CancelTimers() << act.Refuse(Same(SHUTDOWN)) << act.Done("shutdown", "shutting_down")  # type: ignore[arg-type]
+    return Playbook() >> ev.Shutdown() << act.Refuse(Same(SHUTDOWN)) << act.Done("shutdown", "shutting_down")  # type: ignore[arg-type]
 
 
 # -- a ready upstream
@@ -195,15 +186,15 @@ def ready_and_plain_json() -> Playbook:
     return (
         Playbook(streaming=False)
         >> ev.Begin(ready=True)
-        << act.SetTimer(Timer.FIRST_BYTE, 600)
+        << Starts(Timer.FIRST_BYTE, 600)
         << act.Dispatch()
         >> ev.HeadCame(answer, True)
-        << act.CancelTimer(Timer.COMMIT)
+        << Stops(Timer.COMMIT)
         << act.RelayHead(answer, True)
-        << act.CancelTimer(Timer.FIRST_BYTE)
-        << act.CancelTimer(Timer.KEEPALIVE)
-        << act.CancelTimer(Timer.HEARTBEAT)
-        << act.SetTimer(Timer.IDLE, 300)
+        << Stops(Timer.FIRST_BYTE)
+        << Stops(Timer.KEEPALIVE)
+        << Stops(Timer.HEARTBEAT)
+        << Starts(Timer.IDLE, 300)
         << act.OpenRelay(RELAY)
         >> Feed(b'{"a":')
         << Through(b'{"a":')
@@ -223,29 +214,29 @@ def silent_for_a_long_prefill() -> Playbook:
         >> Wait(15)
         >> ev.Elapsed(Timer.KEEPALIVE)
         << act.Send(LINE, "first_byte")
-        << act.SetTimer(Timer.KEEPALIVE, 15)
+        << Starts(Timer.KEEPALIVE, 15)
         >> Wait(30)
         >> ev.Elapsed(Timer.HEARTBEAT)
         << act.Send(BEAT, "first_byte")
-        << act.SetTimer(Timer.HEARTBEAT, 45)
+        << Starts(Timer.HEARTBEAT, 45)
         >> ev.HeadCame(STREAM_HEAD, True)
         << act.OpenRelay(RELAY)
         >> Wait(15)
         >> ev.Elapsed(Timer.KEEPALIVE)
         << act.Send(LINE, "first_byte")
-        << act.SetTimer(Timer.KEEPALIVE, 15)
+        << Starts(Timer.KEEPALIVE, 15)
         >> ev.Elapsed(Timer.HEARTBEAT)
         << act.Send(BEAT, "first_byte")
-        << act.SetTimer(Timer.HEARTBEAT, 45)
+        << Starts(Timer.HEARTBEAT, 45)
         >> Feed(EVENT)
-        << act.CancelTimer(Timer.FIRST_BYTE)
-        << act.SetTimer(Timer.IDLE, 300)
-        << act.CancelTimer(Timer.HEARTBEAT)
+        << Stops(Timer.FIRST_BYTE)
+        << Starts(Timer.IDLE, 300)
+        << Stops(Timer.HEARTBEAT)
         << Through(EVENT)
         >> Wait(15)
         >> ev.Elapsed(Timer.KEEPALIVE)
         << act.Send(LINE, "gap")
-        << act.SetTimer(Timer.KEEPALIVE, 15)
+        << Starts(Timer.KEEPALIVE, 15)
         >> FeedEnd()
         << act.Finish()
         << act.Done("ok", unterminated=True)
@@ -261,12 +252,11 @@ def stalled_inside_an_event() -> Playbook:
         >> Wait(15)
         >> ev.Elapsed(Timer.KEEPALIVE)
         << act.Send(LINE, "gap")
-        << act.SetTimer(Timer.KEEPALIVE, 15)
+        << Starts(Timer.KEEPALIVE, 15)
         >> Feed(b"1}\n\n")
         << Through(b'data: {"a":1}\n\n')
         >> ev.ClientGone()
         << act.AbortUpstream()
-        << act.CancelTimers()
         << act.Done("client_closed")
     )
 
@@ -279,15 +269,14 @@ def stalled_inside_an_event_past_the_hold_bound() -> Playbook:
         >> Feed(b"data: {")
         << Through(b"data: {")
         >> ev.Elapsed(Timer.KEEPALIVE)
-        << act.SetTimer(Timer.KEEPALIVE, 15)
+        << Starts(Timer.KEEPALIVE, 15)
         >> Feed(b"}\n\n")
         << Through(b"}\n\n")
         >> ev.Elapsed(Timer.KEEPALIVE)
         << act.Send(LINE, "gap")
-        << act.SetTimer(Timer.KEEPALIVE, 15)
+        << Starts(Timer.KEEPALIVE, 15)
         >> ev.ClientStalled()
         << act.AbortUpstream()
-        << act.CancelTimers()
         << act.AbortClient()
         << act.Done("client_closed")
     )
@@ -297,17 +286,16 @@ def stalled_inside_an_event_past_the_hold_bound() -> Playbook:
 def no_heartbeat_inside_an_event() -> Playbook:
     """Past the hold bound a heartbeat, too, waits for the boundary. (Comments are no event, so it is still wanted.)"""
     return (
-        speaks(sent(hold_bytes=4) >> ev.HeadCame(STREAM_HEAD, True) << act.CancelTimer(Timer.COMMIT) << act.RelayHead(STREAM_HEAD, True))
+        speaks(sent(hold_bytes=4) >> ev.HeadCame(STREAM_HEAD, True) << Stops(Timer.COMMIT) << act.RelayHead(STREAM_HEAD, True))
         << act.OpenRelay(RELAY)
         >> Feed(b": loading")
-        << act.CancelTimer(Timer.FIRST_BYTE)
-        << act.SetTimer(Timer.IDLE, 300)
+        << Stops(Timer.FIRST_BYTE)
+        << Starts(Timer.IDLE, 300)
         << Through(b": loading")
         >> ev.Elapsed(Timer.HEARTBEAT)
-        << act.SetTimer(Timer.HEARTBEAT, 45)
+        << Starts(Timer.HEARTBEAT, 45)
         >> ev.ClientGone()
         << act.AbortUpstream()
-        << act.CancelTimers()
         << act.Done("client_closed")
     )
 
@@ -322,26 +310,26 @@ def held_committed_and_served() -> Playbook:
         >> Wait(15)
         >> ev.Elapsed(Timer.KEEPALIVE)
         << act.Send(STATUS, "hold")
-        << act.SetTimer(Timer.KEEPALIVE, 15)
+        << Starts(Timer.KEEPALIVE, 15)
         >> Wait(30)
         >> ev.Elapsed(Timer.HEARTBEAT)
         << act.Send(BEAT, "hold")
-        << act.SetTimer(Timer.HEARTBEAT, 45)
+        << Starts(Timer.HEARTBEAT, 45)
         >> ev.UpstreamReady(cold=True)
-        << act.CancelTimer(Timer.HOLD)
-        << act.SetTimer(Timer.FIRST_BYTE, 600)
+        << Stops(Timer.HOLD)
+        << Starts(Timer.FIRST_BYTE, 600)
         << act.Dispatch()
         >> ev.HeadCame(STREAM_HEAD, True)
         << act.OpenRelay(RELAY)
         >> Feed(EVENT + DONE)
-        << act.CancelTimer(Timer.FIRST_BYTE)
-        << act.SetTimer(Timer.IDLE, 300)
-        << act.CancelTimer(Timer.HEARTBEAT)
-        << act.CancelTimer(Timer.KEEPALIVE)
-        << act.CancelTimer(Timer.HEARTBEAT)
-        << act.CancelTimer(Timer.IDLE)
-        << act.CancelTimer(Timer.FIRST_BYTE)
-        << act.SetTimer(Timer.TRAIL, 1)
+        << Stops(Timer.FIRST_BYTE)
+        << Starts(Timer.IDLE, 300)
+        << Stops(Timer.HEARTBEAT)
+        << Stops(Timer.KEEPALIVE)
+        << Stops(Timer.HEARTBEAT)
+        << Stops(Timer.IDLE)
+        << Stops(Timer.FIRST_BYTE)
+        << Starts(Timer.TRAIL, 1)
         << Through(EVENT + DONE)
         >> FeedEnd()
         << act.Finish()
@@ -355,13 +343,12 @@ def held_within_the_grace_and_served_as_if_nothing_had_been() -> Playbook:
         held()
         >> Wait(0.9)
         >> ev.UpstreamReady(cold=True)
-        << act.CancelTimer(Timer.HOLD)
-        << act.SetTimer(Timer.COMMIT, 5)
-        << act.SetTimer(Timer.FIRST_BYTE, 600)
+        << Stops(Timer.HOLD)
+        << Starts(Timer.COMMIT, 5)
+        << Starts(Timer.FIRST_BYTE, 600)
         << act.Dispatch()
         >> ev.ClientGone()
         << act.AbortUpstream()
-        << act.CancelTimers()
         << act.Done("client_closed")
     )
 
@@ -372,12 +359,11 @@ def never_ready_and_uncommitted() -> Playbook:
     return (
         Playbook(streaming=False)
         >> ev.Begin(ready=False)
-        << act.SetTimer(Timer.HOLD, 600)
+        << Starts(Timer.HOLD, 600)
         << act.AwaitReady()
         >> Wait(600)
         >> ev.Elapsed(Timer.HOLD)
         << act.StopWaiting()
-        << act.CancelTimers()
         << refuse(
             "readiness_timeout", "The upstream llama was not ready within 600 s (it is down, connection refused). Try again later.", 503
         )
@@ -388,14 +374,7 @@ def never_ready_and_uncommitted() -> Playbook:
 @script
 def a_failed_wake_ends_the_hold_at_once() -> Playbook:
     error = ProxyError("wake_failed", "It exited.")
-    return (
-        held()
-        >> ev.UpstreamFailed(error)
-        << act.StopWaiting()
-        << act.CancelTimers()
-        << act.Refuse(error)
-        << act.Done("upstream_error", "wake_failed")
-    )
+    return held() >> ev.UpstreamFailed(error) << act.StopWaiting() << act.Refuse(error) << act.Done("upstream_error", "wake_failed")
 
 
 @script
@@ -404,32 +383,31 @@ def all_holds_share_one_timeout() -> Playbook:
         held()
         >> Wait(200)
         >> ev.UpstreamReady(cold=True)
-        << act.CancelTimer(Timer.HOLD)
-        << act.SetTimer(Timer.COMMIT, 5)
-        << act.SetTimer(Timer.FIRST_BYTE, 600)
+        << Stops(Timer.HOLD)
+        << Starts(Timer.COMMIT, 5)
+        << Starts(Timer.FIRST_BYTE, 600)
         << act.Dispatch()
         >> Wait(50)  # dispatched: this is not hold time
         >> ev.DispatchFailed(REFUSED)
-        << act.CancelTimer(Timer.FIRST_BYTE)
+        << Stops(Timer.FIRST_BYTE)
         << act.MarkDown("connection refused")
-        << act.SetTimer(Timer.HOLD, 400)
-        << act.SetTimer(Timer.COMMIT, 0)
+        << Starts(Timer.HOLD, 400)
+        << Starts(Timer.COMMIT, 0)
         << act.AwaitReady()
         >> Wait(400)
         >> ev.UpstreamReady(cold=True)
-        << act.CancelTimer(Timer.HOLD)
-        << act.SetTimer(Timer.COMMIT, 5)
-        << act.SetTimer(Timer.FIRST_BYTE, 600)
+        << Stops(Timer.HOLD)
+        << Starts(Timer.COMMIT, 5)
+        << Starts(Timer.FIRST_BYTE, 600)
         << act.Dispatch()
         >> ev.DispatchFailed(REFUSED)
-        << act.CancelTimer(Timer.FIRST_BYTE)
+        << Stops(Timer.FIRST_BYTE)
         << act.MarkDown("connection refused")
-        << act.SetTimer(Timer.HOLD, 0)
-        << act.SetTimer(Timer.COMMIT, 0)
+        << Starts(Timer.HOLD, 0)
+        << Starts(Timer.COMMIT, 0)
         << act.AwaitReady()
         >> ev.ClientGone()
         << act.StopWaiting()
-        << act.CancelTimers()
         << act.Done("client_closed")
     )
 
@@ -439,14 +417,13 @@ def a_loading_answer_goes_back_to_hold() -> Playbook:
     return (
         judging()
         >> ev.BodyCollected(b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}', complete=True)
-        << act.CancelTimer(Timer.FIRST_BYTE)
+        << Stops(Timer.FIRST_BYTE)
         << act.MarkLoading("HTTP 503, loading")
-        << act.SetTimer(Timer.HOLD, 600)
-        << act.SetTimer(Timer.COMMIT, 1)
+        << Starts(Timer.HOLD, 600)
+        << Starts(Timer.COMMIT, 1)
         << act.AwaitReady()
         >> ev.ClientStalled()
         << act.StopWaiting()
-        << act.CancelTimers()
         << act.AbortClient()
         << act.Done("client_closed")
     )
@@ -458,14 +435,13 @@ def a_loading_answer_too_long_to_be_read_whole_is_dropped() -> Playbook:
         judging()
         >> ev.BodyCollected(b"Not Ready" + b" " * 5000, complete=False)
         << act.AbortUpstream()
-        << act.CancelTimer(Timer.FIRST_BYTE)
+        << Stops(Timer.FIRST_BYTE)
         << act.MarkLoading("HTTP 503, loading")
-        << act.SetTimer(Timer.HOLD, 600)
-        << act.SetTimer(Timer.COMMIT, 1)
+        << Starts(Timer.HOLD, 600)
+        << Starts(Timer.COMMIT, 1)
         << act.AwaitReady()
         >> ev.Shutdown()
         << act.StopWaiting()
-        << act.CancelTimers()
         << act.Refuse(Same(SHUTDOWN))  # type: ignore[arg-type]
         << act.Done("shutdown", "shutting_down")
     )
@@ -476,7 +452,7 @@ def a_503_that_means_something_else_is_passed_on_as_it_is() -> Playbook:
     return (
         judging()
         >> ev.BodyCollected(b'{"error":"out of memory"}', complete=True)
-        << act.CancelTimer(Timer.COMMIT)
+        << Stops(Timer.COMMIT)
         << act.RelayHead(head(503), True)
         << act.PassOn(b'{"error":"out of memory"}')
         << act.Finish()
@@ -489,13 +465,13 @@ def a_long_503_is_passed_on_while_it_still_comes() -> Playbook:
     return (
         judging()
         >> ev.BodyCollected(b"x" * 4096, complete=False)
-        << act.CancelTimer(Timer.COMMIT)
+        << Stops(Timer.COMMIT)
         << act.RelayHead(head(503), True)
         << act.PassOn(b"x" * 4096)
-        << act.CancelTimer(Timer.FIRST_BYTE)
-        << act.CancelTimer(Timer.KEEPALIVE)
-        << act.CancelTimer(Timer.HEARTBEAT)
-        << act.SetTimer(Timer.IDLE, 300)
+        << Stops(Timer.FIRST_BYTE)
+        << Stops(Timer.KEEPALIVE)
+        << Stops(Timer.HEARTBEAT)
+        << Starts(Timer.IDLE, 300)
         << act.OpenRelay(RELAY)
         >> Feed(b"y")
         << Through(b"y")
@@ -510,11 +486,10 @@ def a_stale_pooled_connection_is_tried_once_more_on_a_fresh_one() -> Playbook:
     return (
         sent()
         >> ev.DispatchFailed(Failed(Fault.STALE, "kept-alive connection closed"))
-        << act.SetTimer(Timer.COMMIT, 5)
-        << act.SetTimer(Timer.FIRST_BYTE, 600)
+        << Starts(Timer.COMMIT, 5)
+        << Starts(Timer.FIRST_BYTE, 600)
         << act.Dispatch(fresh=True)
         >> ev.DispatchFailed(Failed(Fault.STALE, "kept-alive connection closed"))
-        << act.CancelTimers()
         << refuse("upstream_unavailable", "The upstream could not be reached: kept-alive connection closed. Try again in a moment.")
         << act.Done("upstream_error", "upstream_unavailable")
     )
@@ -525,19 +500,18 @@ def refused_after_the_commit_goes_back_to_hold() -> Playbook:
     return (
         committed_sent()
         >> ev.DispatchFailed(REFUSED)
-        << act.CancelTimer(Timer.FIRST_BYTE)
+        << Stops(Timer.FIRST_BYTE)
         << act.MarkDown("connection refused")
-        << act.SetTimer(Timer.HOLD, 600)
+        << Starts(Timer.HOLD, 600)
         << act.AwaitReady()
         >> Wait(15)
         >> ev.Elapsed(Timer.KEEPALIVE)
         << act.Send(STATUS, "hold")
-        << act.SetTimer(Timer.KEEPALIVE, 15)
+        << Starts(Timer.KEEPALIVE, 15)
         >> ev.ClientPaused()
         >> ev.ClientResumed()
         >> ev.ClientGone()
         << act.StopWaiting()
-        << act.CancelTimers()
         << act.Done("client_closed")
     )
 
@@ -548,14 +522,13 @@ def total_deadline_while_held() -> Playbook:
         Playbook(total=30)
         >> Wait(2)
         >> ev.Begin(ready=False)
-        << act.SetTimer(Timer.TOTAL, 28)
-        << act.SetTimer(Timer.HOLD, 600)
-        << act.SetTimer(Timer.COMMIT, 0)
+        << Starts(Timer.TOTAL, 28)
+        << Starts(Timer.HOLD, 600)
+        << Starts(Timer.COMMIT, 0)
         << act.AwaitReady()
         >> Wait(28)
         >> ev.Elapsed(Timer.TOTAL)
         << act.StopWaiting()
-        << act.CancelTimers()
         << refuse("upstream_timeout", "The request was not answered within 30 s.")
         << act.Done("timeout", "upstream_timeout")
     )
@@ -601,7 +574,6 @@ def reset_before_the_first_byte() -> Playbook:
     return (
         sent()
         >> ev.DispatchFailed(Failed(Fault.RESET, "connection reset before a response"))
-        << act.CancelTimers()
         << refuse("upstream_unavailable", "The upstream could not be reached: connection reset before a response. Try again in a moment.")
         << act.Done("upstream_error", "upstream_unavailable")
     )
@@ -612,7 +584,6 @@ def refused_without_a_hold() -> Playbook:
     return (
         sent(holds=False)
         >> ev.DispatchFailed(REFUSED)
-        << act.CancelTimers()
         << refuse("upstream_unavailable", "The upstream could not be reached: connection refused. Try again in a moment.")
         << act.Done("upstream_error", "upstream_unavailable")
     )
@@ -623,7 +594,6 @@ def no_http_at_all() -> Playbook:
     return (
         sent()
         >> ev.DispatchFailed(Failed(Fault.INVALID, "malformed response head"))
-        << act.CancelTimers()
         << refuse("upstream_invalid", "The upstream's answer could not be used: malformed response head.")
         << act.Done("upstream_error", "upstream_invalid")
     )
@@ -639,16 +609,15 @@ def committed_while_judging() -> Playbook:
         speaks(judging() >> Wait(5) >> ev.Elapsed(Timer.COMMIT) << act.Commit(LINE, "first_byte") << act.Collect(65536))
         >> ev.Elapsed(Timer.KEEPALIVE)
         << act.Send(LINE, "first_byte")
-        << act.SetTimer(Timer.KEEPALIVE, 15)
+        << Starts(Timer.KEEPALIVE, 15)
         >> ev.Elapsed(Timer.HEARTBEAT)
         << act.Send(BEAT, "first_byte")
-        << act.SetTimer(Timer.HEARTBEAT, 45)
+        << Starts(Timer.HEARTBEAT, 45)
         >> ev.ClientPaused()
         << act.PauseUpstream()
         >> ev.ClientResumed()
         << act.ResumeUpstream()
         >> ev.BodyCollected(b"gone wrong", complete=True)
-        << act.CancelTimers()
         << act.Send(b'data: {"error":{"message":"gone wrong","type":"server_error","param":null,"code":"upstream_error","status":503}}\n\n')
         << act.AwaitDrain()
         >> ev.ClientGone()
@@ -695,7 +664,6 @@ def died_inside_its_refusal() -> Playbook:
     return (
         judging()
         >> ev.DispatchFailed(Failed(Fault.TRUNCATED, "connection closed inside the response"))
-        << act.CancelTimers()
         << refuse("upstream_invalid", "The upstream answered 503 and broke off: connection closed inside the response.", None, 503)
         << act.Done("upstream_error", "upstream_invalid")
     )
@@ -739,7 +707,6 @@ def died_inside_a_plain_body() -> Playbook:
         >> Feed(b"half")
         << Through(b"half")
         >> ev.DispatchFailed(Failed(Fault.TRUNCATED, "connection closed inside the response"))
-        << act.CancelTimers()
         << act.Cut()
         << act.Done("upstream_error", "upstream_disconnected")
     )
@@ -750,10 +717,10 @@ def a_204_after_the_commit_is_a_clean_end() -> Playbook:
     return (
         committed_sent()
         >> ev.HeadCame(ResponseHead(204, b"No Content", b"HTTP/1.1", []), False)
-        << act.CancelTimer(Timer.FIRST_BYTE)
-        << act.CancelTimer(Timer.KEEPALIVE)
-        << act.CancelTimer(Timer.HEARTBEAT)
-        << act.SetTimer(Timer.IDLE, 300)
+        << Stops(Timer.FIRST_BYTE)
+        << Stops(Timer.KEEPALIVE)
+        << Stops(Timer.HEARTBEAT)
+        << Starts(Timer.IDLE, 300)
         << act.OpenRelay(RELAY)
         >> FeedEnd()
         << act.Finish()
@@ -779,9 +746,7 @@ def _frame(message: str, code: str) -> act.Send:
 
 def _failed(play: Playbook, frame: act.Send) -> Playbook:
     """The frame, 200 ms for the client to read it, the cut."""
-    return (
-        play << frame << act.AwaitDrain() >> ev.ClientDrained() << act.SetTimer(Timer.LINGER, 0.2) >> ev.Elapsed(Timer.LINGER) << act.Cut()
-    )
+    return play << frame << act.AwaitDrain() >> ev.ClientDrained() << Starts(Timer.LINGER, 0.2) >> ev.Elapsed(Timer.LINGER) << act.Cut()
 
 
 @script
@@ -810,19 +775,14 @@ def a_head_and_then_no_event_in_time() -> Playbook:
 
 @script
 def died_inside_an_event() -> Playbook:
-    play = (
-        streaming()
-        >> Feed(b'data: {"id":')
-        >> ev.DispatchFailed(Failed(Fault.TRUNCATED, "connection closed inside the response"))
-        << act.CancelTimers()
-    )
+    play = streaming() >> Feed(b'data: {"id":') >> ev.DispatchFailed(Failed(Fault.TRUNCATED, "connection closed inside the response"))
     frame = _frame("The upstream disconnected before its answer was complete.", "upstream_disconnected")
     return _failed(play, frame) << act.Done("upstream_error", "upstream_disconnected")
 
 
 @script
 def a_broken_chunk_inside_the_stream() -> Playbook:
-    play = streaming() >> ev.DispatchFailed(Failed(Fault.INVALID, "malformed chunk")) << act.CancelTimers()
+    play = streaming() >> ev.DispatchFailed(Failed(Fault.INVALID, "malformed chunk"))
     frame = _frame("The upstream's stream could not be read: malformed chunk.", "upstream_invalid")
     return _failed(play, frame) << act.Done("upstream_error", "upstream_invalid")
 
@@ -835,7 +795,6 @@ def died_past_the_hold_bound() -> Playbook:
         >> Feed(b'data: {"id":')
         << Through(b'data: {"id":')
         >> ev.DispatchFailed(Failed(Fault.TRUNCATED, "connection closed inside the response"))
-        << act.CancelTimers()
         << act.Cut()
         << act.Done("upstream_error", "upstream_disconnected")
     )
@@ -897,7 +856,6 @@ def failing_and_stalled() -> Playbook:
         >> ev.ClientResumed()
         >> ev.Shutdown()
         >> ev.ClientStalled()
-        << act.CancelTimers()
         << act.AbortClient()
         << act.Done("timeout", "upstream_timeout")
     )

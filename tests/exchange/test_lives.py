@@ -57,7 +57,6 @@ class World:
     collecting: bool = False
     bodiless: bool = False
     draining: bool = False
-    timers: set[Timer] = attrs.field(factory=set)
     heads: int = 0
     open: bool = False  # the client has a head and no end
     over: bool = False  # the client has an end
@@ -66,7 +65,7 @@ class World:
     def possible(self, player: Player) -> list[Step]:
         if player.state is State.NEW:
             return [ev.Begin(True), ev.Begin(False)]
-        steps: list[Step] = [ev.Elapsed(timer) for timer in sorted(self.timers, key=lambda timer: timer.value)]
+        steps: list[Step] = [ev.Elapsed(timer) for timer in sorted(player.running)]
         steps += [ev.ClientPaused(), ev.ClientResumed(), ev.ClientGone(), ev.ClientStalled(), ev.Shutdown()]
         if self.waiting:
             steps += [ev.UpstreamReady(True), ev.UpstreamReady(False), ev.UpstreamFailed(ProxyError("wake_failed", "It failed."))]
@@ -88,8 +87,6 @@ class World:
 
     def happens(self, step: Step) -> None:
         match step:
-            case ev.Elapsed(timer):
-                self.timers.discard(timer)
             case ev.UpstreamReady() | ev.UpstreamFailed():
                 self.waiting = False
             case ev.HeadCame():
@@ -119,12 +116,6 @@ class World:
                 self.dispatched = False
             case act.Collect():
                 self.collecting = True
-            case act.SetTimer(timer):
-                self.timers.add(timer)
-            case act.CancelTimer(timer):
-                self.timers.discard(timer)
-            case act.CancelTimers():
-                self.timers.clear()
             case act.PauseUpstream() | act.ResumeUpstream():
                 assert self.dispatched
             case act.AwaitDrain():

@@ -264,38 +264,44 @@ def test_nothing_is_injected_before_a_gap_reaches_the_interval() -> None:
 
 def test_commit_after_counts_from_the_end_of_the_request_when_it_is_not_ready() -> None:
     player = Player(hold_commit_after=1.0)
-    assert act.SetTimer(Timer.COMMIT, about(0.6)) in player.play(Wait(0.4), NOT_READY)
+    player.play(Wait(0.4), NOT_READY)
+    assert player.running[Timer.COMMIT] == about(0.6)
 
 
 def test_a_second_hold_commits_by_the_same_clock() -> None:
     player = Player(hold_commit_after=1.0)
     player.play(READY, Wait(0.3))
-    assert act.SetTimer(Timer.COMMIT, about(0.7)) in player.play(ev.DispatchFailed(REFUSED))
+    player.play(ev.DispatchFailed(REFUSED))
+    assert player.running[Timer.COMMIT] == about(0.7)
 
 
 def test_commit_after_counts_from_the_dispatch_when_upstream_is_silent() -> None:
     player = Player(commit_after=5.0)
     player.play(NOT_READY, Wait(0.9))
-    assert act.SetTimer(Timer.COMMIT, 5.0) in player.play(ev.UpstreamReady(cold=True))
+    player.play(ev.UpstreamReady(cold=True))
+    assert player.running[Timer.COMMIT] == 5.0
 
 
 def test_a_request_for_no_stream_is_never_committed() -> None:
     player = Player(streaming=False)
-    player.play(NOT_READY, Wait(30), ev.UpstreamReady(cold=True), ev.DispatchFailed(REFUSED))
-    assert not [each for each in player.outcomes if isinstance(each, act.SetTimer) and each.timer is Timer.COMMIT]
+    for step in (NOT_READY, Wait(30), ev.UpstreamReady(cold=True), ev.DispatchFailed(REFUSED)):
+        player.play(step)
+        assert Timer.COMMIT not in player.running
 
 
 def test_hold_timeout_zero_waits_for_ever() -> None:
     player = Player(hold_timeout=0)
-    player.play(NOT_READY, Wait(600), ev.UpstreamReady(cold=True))
-    assert not [each for each in player.outcomes if isinstance(each, act.SetTimer) and each.timer is Timer.HOLD]
+    player.play(NOT_READY)
+    assert Timer.HOLD not in player.running
+    player.play(Wait(600), ev.UpstreamReady(cold=True))
     assert player.state is State.SENT
 
 
 def test_the_first_byte_timeout_does_not_include_the_wait() -> None:
     player = Player(first_byte=0.2)
     player.play(NOT_READY, Wait(0.3))
-    assert act.SetTimer(Timer.FIRST_BYTE, 0.2) in player.play(ev.UpstreamReady(cold=True))
+    player.play(ev.UpstreamReady(cold=True))
+    assert player.running[Timer.FIRST_BYTE] == about(0.2)
 
 
 def test_the_status_of_a_hold_that_is_over_is_the_routes() -> None:
@@ -353,7 +359,7 @@ def test_cold_says_whether_it_waited_for_readiness(steps: Any, cold: bool) -> No
         ({"form": "frame"}, "openai-chat", STATUS + b"\n", LINE + b"\n"),
         ({"form": "frame", "status_comments": False}, "sse", LINE + b"\n", LINE + b"\n"),
         ({"form": "event"}, "openai-chat", BEAT, BEAT),
-        ({"form": "event"}, "sse", LINE, LINE),
+        ({"form": "event"}, "sse", STATUS, LINE),
         ({"form": "none"}, "openai-chat", b"", b""),
     ],
 )
@@ -369,7 +375,7 @@ def test_keepalives_have_the_form_the_route_asks_for(policy: Any, dialect: str, 
 def test_form_none_sets_no_timer_and_beats_no_heart() -> None:
     player = Player(form="none")
     player.play(NOT_READY, COMMIT)
-    assert act.SetTimer(Timer.KEEPALIVE, 15) not in player.outcomes
+    assert Timer.KEEPALIVE not in player.running
     player.play(HEARTBEAT)
     assert player.client == b""
 
@@ -393,15 +399,15 @@ def test_a_dialect_without_a_no_op_event_has_no_heartbeat() -> None:
 def test_heartbeat_zero_is_off() -> None:
     player = Player(heartbeat=0)
     player.play(NOT_READY, COMMIT)
-    assert not [each for each in player.outcomes if isinstance(each, act.SetTimer) and each.timer is Timer.HEARTBEAT]
+    assert player.running.keys() == {Timer.HOLD, Timer.KEEPALIVE}
 
 
 def test_upstreams_comments_do_not_end_the_heartbeat_but_its_first_event_does() -> None:
     player = Player()
     player.play(READY, STREAM, Feed(b": OPENROUTER PROCESSING\n\n"))
-    assert act.CancelTimer(Timer.HEARTBEAT) not in player.outcomes
+    assert Timer.HEARTBEAT in player.running
     player.play(Feed(EVENT))
-    assert act.CancelTimer(Timer.HEARTBEAT) in player.outcomes
+    assert Timer.HEARTBEAT not in player.running
 
 
 # -- visible text
@@ -458,7 +464,7 @@ def test_a_message_counts_as_words_of_ours_also_with_form_none() -> None:
 def test_a_status_comment_has_its_members_in_the_documented_order() -> None:
     full = HoldStatus("llama", "waking", 12.34, eta=31.2, position=2)
     assert full.as_comment() == '{"state":"waking","elapsed":12.3,"eta":31,"position":2}'
-    assert HoldStatus("llama", "down", 0).as_comment() == '{"state":"down","elapsed":0}'
+    assert HoldStatus("llama", "down", 0.0).as_comment() == '{"state":"down","elapsed":0.0}'
 
 
 # -- heads
@@ -586,9 +592,9 @@ def test_outcome_of_a_code(code: str, outcome: str) -> None:
 def test_whether_upstreams_comments_are_a_sign_of_life_is_the_routes_choice(counts: bool) -> None:
     player = Player(comments_count=counts)
     player.play(READY, STREAM, Feed(b": ping\n\n"))
-    assert (act.CancelTimer(Timer.FIRST_BYTE) in player.outcomes) is counts
+    assert (Timer.FIRST_BYTE not in player.running) is counts
     assert player.relay is not None
     assert player.relay.quiet is not counts
     player.play(Feed(EVENT))
-    assert act.CancelTimer(Timer.FIRST_BYTE) in player.outcomes
+    assert Timer.FIRST_BYTE not in player.running
     assert not player.relay.quiet

@@ -24,9 +24,9 @@ class Listener:
     ) -> None:
         self.told: list[tuple[Phase, int]] = []
         self.out = b""
-        self.relay = StreamRelay(DIALECTS[dialect], hold_bytes, self._tell, spoke=spoke, comments_count=comments_count, watch_ids=ids)
+        self.relay = StreamRelay(DIALECTS[dialect], hold_bytes, self, spoke=spoke, comments_count=comments_count, watch_ids=ids)
 
-    def _tell(self, phase: Phase) -> None:
+    def turned(self, phase: Phase) -> None:
         self.told.append((phase, len(self.out)))
 
     def feed(self, *pieces: bytes) -> bytes:

@@ -226,8 +226,8 @@ def test_a_client_that_leaves_while_we_look() -> None:
 
 def test_a_bug_of_ours_after_the_look_aborts_and_does_not_hang(expected_errors: ExpectedErrors) -> None:
     bench = Bench()
-    bench.proxy.table = None  # type: ignore[assignment]  # something that cannot be
     _, client = bench.open(body=large(True))
+    bench.proxy.table = None  # type: ignore[assignment]  # something that cannot be
     bench.reactor.pump([0.01] * 50)
     assert client.end == "abort"
     assert len(expected_errors.flush(AttributeError)) == 1

@@ -16,7 +16,6 @@ from txsse.proxy.hold import Hold
 from txsse.proxy.ledger import Tally
 from txsse.proxy.routes import BoundRoute
 from txsse.upstream.backend import Backend
-from txsse.upstream.gate import Hopeless
 
 
 @attrs.define(eq=False)
@@ -33,12 +32,16 @@ class Scene:
     def __attrs_post_init__(self) -> None:
         route = model.Route(name="llama", hold=model.Hold(max_waiting=1))
         self.route = BoundRoute.bind(route, cast(Backend, self.backend), "test", TrustedProxies())
+        self.again()
+
+    def again(self) -> None:
         self.hold = Hold(self.route, Alarms(self.clock), self.tally, self.told.append)
 
 
 def test_all_its_waits_are_added_up() -> None:
     scene = Scene()
     for seconds in (2.0, 3.0):
+        scene.again()
         scene.hold.begin()
         assert scene.route.room.waiting == 1
         scene.clock.advance(seconds)
@@ -54,7 +57,7 @@ def test_a_full_room_is_told_at_once() -> None:
     (told,) = scene.told
     assert isinstance(told, ev.UpstreamFailed)
     assert told.error.code == "too_many_waiting"
-    assert (scene.tally.was_held, scene.route.room.waiting, scene.backend.waiters) == (False, 1, [])
+    assert (scene.tally.was_held, scene.route.room.waiting, scene.backend.gate.waiters) == (False, 1, [])
 
 
 def test_whoever_stops_waiting_hears_nothing() -> None:
@@ -63,14 +66,14 @@ def test_whoever_stops_waiting_hears_nothing() -> None:
     scene.clock.advance(1)
     scene.hold.stop()
     scene.hold.stop()
-    assert (scene.told, scene.backend.waiters, scene.route.room.waiting, scene.tally.hold) == ([], [], 0, 1.0)
+    assert (scene.told, scene.backend.gate.waiters, scene.route.room.waiting, scene.tally.hold) == ([], [], 0, 1.0)
 
 
 def test_an_upstream_that_waiting_does_not_mend() -> None:
     scene = Scene()
     scene.hold.begin()
-    (waiter,) = scene.backend.waiters
-    waiter.errback(Hopeless("certificate not trusted: expired"))
+    (waiter,) = scene.backend.gate.waiters
+    waiter.turned_away("certificate not trusted: expired")
     (told,) = scene.told
     assert isinstance(told, ev.UpstreamFailed)
     assert (told.error.code, scene.route.room.waiting) == ("upstream_invalid", 0)

@@ -73,7 +73,8 @@ def found(
     wanted: str | None = None,
     any_model: bool = False,
 ) -> str | None:
-    route = table.find(RequestHead(method, path.encode(), b"HTTP/1.1", headers or []), host, path, wanted, any_model=any_model)
+    head = RequestHead(method, path.encode(), b"HTTP/1.1", [(b"Host", host), *(headers or [])])
+    route = table.find(head, wanted, any_model=any_model)
     return None if route is None else route.name
 
 

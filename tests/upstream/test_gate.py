@@ -9,9 +9,10 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from tests.conftest import ExpectedErrors
+from tests.upstream.waiting import TurnedAway, wait
 from txsse.config import model
 from txsse.testing import pump
-from txsse.upstream.gate import RELEASED_PER_TURN, Gate, Hopeless, Verdict
+from txsse.upstream.gate import RELEASED_PER_TURN, Gate, Verdict
 from txsse.upstream.state import State
 
 READY = Verdict(True)
@@ -73,7 +74,7 @@ class Rig:
 
     def wait(self) -> Deferred[None]:
         """A waiter that swallows its own cancelling, as its owner would."""
-        waiter = self.gate.wait()
+        waiter = wait(self.gate)
         waiter.addErrback(lambda failure: None if failure.check(CancelledError) else failure)
         return waiter
 
@@ -119,7 +120,7 @@ def test_the_first_to_wait_has_the_upstream_asked_at_once_and_is_let_through() -
 def test_who_waits_while_it_is_ready_does_not_wait_and_costs_no_probe() -> None:
     rig = Rig()
     rig.make_ready()
-    assert all(rig.gate.wait().called for _ in range(1000))
+    assert all(wait(rig.gate).called for _ in range(1000))
     pump(rig.clock, 60, 1)
     assert rig.probe.started == []
     assert rig.quiet
@@ -244,7 +245,7 @@ def test_the_last_to_leave_between_two_probes_stops_the_timer() -> None:
 
 def test_leaving_fails_the_waiter_with_cancelled_error() -> None:
     rig = Rig()
-    waiter = rig.gate.wait()
+    waiter = wait(rig.gate)
     seen: list[BaseException] = []
     waiter.addErrback(_noted, seen)
     waiter.cancel()
@@ -364,7 +365,7 @@ def test_a_probe_that_cannot_be_cancelled_is_not_listened_to_after_a_mark() -> N
         return stubborn[-1]
 
     gate = Gate(clock, probe, model.Probe(), loopback=True)
-    waiter = gate.wait()
+    waiter = wait(gate)
     clock.advance(0)
     gate.mark_loading("HTTP 503")
     assert stubborn[0].called
@@ -401,7 +402,7 @@ def test_with_preset_none_it_is_always_ready_and_never_asked() -> None:
     rig.gate.mark_down("connection refused")
     rig.gate.mark_loading("HTTP 503")
     assert rig.gate.ready
-    assert rig.gate.wait().called
+    assert wait(rig.gate).called
     pump(rig.clock, 10)
     assert rig.probe.started == []
     assert rig.changes == []
@@ -472,11 +473,11 @@ def test_one_let_through_may_make_others_leave() -> None:
         let_through.append(0)
         waiters[1].cancel()
 
-    waiters.append(rig.gate.wait().addCallback(first))
+    waiters.append(wait(rig.gate).addCallback(first))
     cancelled: list[BaseException] = []
-    waiters.append(rig.gate.wait())
+    waiters.append(wait(rig.gate))
     waiters[-1].addErrback(_noted, cancelled)
-    waiters.append(rig.gate.wait().addCallback(lambda _: let_through.append(2)))
+    waiters.append(wait(rig.gate).addCallback(lambda _: let_through.append(2)))
     rig.turn()
     assert let_through == [0, 2]
     assert [type(each) for each in cancelled] == [CancelledError]
@@ -532,7 +533,7 @@ def test_a_mistake_in_the_probe_is_logged_and_does_not_end_the_waiting(expected_
     clock = Clock()
     answers = [fail(Oops()), succeed(READY)]
     gate = Gate(clock, lambda: answers.pop(0), model.Probe(), loopback=True)
-    waiter = gate.wait()
+    waiter = wait(gate)
     clock.advance(0)
     assert (gate.state, gate.last_error) == (State.DOWN, "Oops")
     assert len(expected_errors.flush(Oops)) == 1
@@ -544,10 +545,10 @@ def test_who_waits_for_a_hopeless_upstream_is_told_and_the_next_one_has_it_asked
     rig = Rig()
     told: list[BaseException] = []
     for _ in range(2):
-        rig.gate.wait().addErrback(_noted, told)
+        wait(rig.gate).addErrback(_noted, told)
     rig.turn()
     rig.probe.answer(Verdict(False, detail="certificate has expired", hopeless=True))
-    assert [type(each) for each in told] == [Hopeless, Hopeless]
+    assert [type(each) for each in told] == [TurnedAway, TurnedAway]
     assert str(told[0]) == "certificate has expired"
     assert rig.gate.state is State.DOWN
     assert not rig.gate.waiting

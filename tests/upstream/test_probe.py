@@ -9,6 +9,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError
 
 from tests.upstream.certificates import Authority, ServerContext, names
+from tests.upstream.waiting import wait
 from txsse.config import model
 from txsse.testing import HANG, REQUEST, RESET, ScriptedUpstream, UpstreamConnection, answer, eventually, sleep, steps
 from txsse.upstream.endpoints import Target
@@ -152,7 +153,7 @@ async def test_the_gate_notices_a_port_that_opens_within_an_interval_and_50_ms()
     config = model.Probe(interval=0.1)
     upstream = ScriptedUpstream(reactor, steps(REQUEST, answer(), HANG))
     gate = Gate(reactor, probe_of(upstream, config), config, loopback=True)
-    waiter = gate.wait()
+    waiter = wait(gate)
     await sleep(reactor, 0.33)
     assert gate.last_error == "connection refused"
     await upstream.open()
@@ -167,7 +168,7 @@ async def test_the_last_to_leave_ends_the_probe_in_the_middle_of_a_body() -> Non
     await upstream.open()
     config = model.Probe()
     gate = Gate(reactor, probe_of(upstream, config), config, loopback=True)
-    waiter = gate.wait()
+    waiter = wait(gate)
     waiter.addErrback(lambda failure: failure.trap(CancelledError) and None)
     connection = await upstream.connection()
     await connection.request()
@@ -184,7 +185,7 @@ async def test_a_body_that_does_not_end_is_given_up_after_the_timeout() -> None:
     await upstream.open()
     config = model.Probe(timeout=0.1)
     gate = Gate(reactor, probe_of(upstream, config), config, loopback=True)
-    waiter = gate.wait()
+    waiter = wait(gate)
     waiter.addErrback(lambda failure: failure.trap(CancelledError) and None)
     await eventually(reactor, lambda: gate.last_error)
     assert gate.last_error == "timed out"

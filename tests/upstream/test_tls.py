@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from OpenSSL import SSL
 
 from tests.upstream.certificates import Authority, names
 from txsse.config.errors import Refused
-from txsse.upstream.tls import ClientTLS, identity_problem, is_ip, tls_reason
+from txsse.upstream.tls import ClientTLS, identity_problem
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +35,6 @@ def test_only_the_subject_alt_name_speaks_for_a_host(
 ) -> None:
     certificate, _ = authority.issue("llama.example", san)
     assert identity_problem(certificate, name) == problem
-
-
-@pytest.mark.parametrize(("host", "expected"), [("127.0.0.1", True), ("::1", True), ("localhost", False), ("1.2.3", False), ("", False)])
-def test_is_ip(host: str, expected: bool) -> None:
-    assert is_ip(host) is expected
-
-
-def test_the_reason_of_an_openssl_error_is_its_last() -> None:
-    assert tls_reason(SSL.Error([("a", "", "first"), ("SSL routines", "", "wrong version number")])) == "wrong version number"
-    assert tls_reason(SSL.Error()) == "handshake failed"
 
 
 def test_a_missing_or_wrong_file_is_told_by_its_option(authority: Authority, tmp_path: Path) -> None:

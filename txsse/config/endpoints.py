@@ -21,6 +21,7 @@ _ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "unix": ("address", "mode", "backlog", "lockfile"),
     "systemd": ("domain", "name", "index"),
 }
+_PLAIN: Final = ("tcp", "tcp6", "unix", "systemd")
 _WRAPPERS: Final = ("haproxy",)  # haproxy:tcp:8787
 _PLUGINS: Final = ("tls",)  # of other packages; what they take is theirs to say
 _EXAMPLES: Final = "'tcp:8787:interface=127.0.0.1', 'ssl:443:privateKey=server.pem', 'unix:/run/txsse.sock', 'systemd:domain=INET:name=web'"
@@ -72,6 +73,14 @@ def files_of(text: str) -> tuple[str, ...]:
         return ()
     key = parts.named.get("privateKey", "server.pem")  # Twisted's default
     return (key, *(parts.named[name] for name in ("certKey", "extraCertChain", "dhParameters") if name in parts.named))
+
+
+def needs_tls(text: str) -> bool:
+    """Whether TLS is spoken at the endpoint *text*; ``True`` where the string does not tell. :func:`check_endpoint` has accepted it."""
+    parts = _split(text)
+    if parts.prefix in _WRAPPERS:
+        return needs_tls(text.partition(":")[2])
+    return parts.prefix not in _PLAIN
 
 
 def _prefix_unknown(text: str, prefix: str) -> str:

@@ -107,10 +107,21 @@ class Probe:
 
 
 @attrs.frozen
+class WakeStep:
+    """``[[upstream.wake.http]]``: one of the HTTP requests that start an upstream. Any answer but a 2xx means that it did not start."""
+
+    url: str = text("", "where it goes, as in `http://host:port/wake_up?level=1`; required")
+    method: str = text("POST", "its method")
+    headers: Mapping[str, Secret] = mapping(Kind.HEADERS, "its header fields")
+    body: str = text("", "its body, sent as UTF-8")
+    timeout: float = duration(5, "for the whole of it", positive=True)
+
+
+@attrs.frozen
 class Wake:
     """``[upstream.wake]``: how a sleeping upstream is started."""
 
-    http: tuple[Mapping[str, Any], ...] = several(Kind.LATER, "HTTP requests that start it, in order", built=False)
+    http: tuple[WakeStep, ...] = several(Kind.LATER, "HTTP requests that start it, in order", built=False)
     exec: tuple[str, ...] = several(Kind.STRINGS, "command of a child process owned by the proxy", built=False)
     stop_after_idle: float = duration(0, "stop the child when no request was open for this long; 0 = never", built=False)
     wol: str = text("", "MAC address to send a wake-on-LAN packet to", built=False)
@@ -175,7 +186,7 @@ class Hold:
     channel: str = choice("reasoning", ("reasoning", "content"), "where the message is shown, in dialects that have both")
     status_comments: bool = flag(True, 'keepalives while held are `: txsse {"state":..}` comments')
     placeholder: Mapping[str, Any] = mapping(Kind.LATER, "a page instead of a hold", built=False)
-    style: str = choice("default", ("default", "keda", "llama-swap", "hearth", "ds4"), "the bytes of another product", only=("default",))
+    style: str = choice("default", ("default", "keda", "llama-swap", "hearth", "ds4"), "the bytes and defaults of another product")
 
 
 @attrs.frozen
@@ -186,9 +197,13 @@ class Keepalive:
     interval: float = duration(15, "between the last byte written to the client and the next keepalive", positive=True)
     form: str = choice("auto", ("auto", "line", "frame", "event", "none"), "form of a keepalive; `none` switches them off")
     heartbeat: float = duration(45, "between parsed no-op events before the first upstream event; 0 = off")
-    heartbeat_midstream: bool = flag(False, "heartbeats also between events", built=False)
-    normalise: bool = flag(False, "rewrite the upstream's keepalives that break clients", built=False)
-    json: str = choice("off", ("off", "whitespace"), "keepalives in JSON answers that do not stream", only=("off",))
+    heartbeat_midstream: bool = flag(False, "heartbeats also between events, after as long a silence")
+    normalise: bool = flag(False, "rewrite or drop the upstream's own keepalives that break clients")
+    json: str = choice(
+        "off",
+        ("off", "whitespace"),
+        "`whitespace`: a JSON answer that does not stream is committed too, and kept alive by blanks before it",
+    )
 
 
 @attrs.frozen
@@ -239,7 +254,7 @@ class Route:
     match: Match = table(Match, "which requests")
     upstream: str = text("", "the upstream's name; may be left out when the file has only one")
     kind: str = choice("proxy", ("proxy", "predictions"), "what the route speaks", only=("proxy",))
-    dialect: str = choice("auto", DIALECTS, "the API spoken on its streams; auto = by the path", only=("auto", "openai-chat", "sse"))
+    dialect: str = choice("auto", DIALECTS, "the API spoken on its streams; auto = by the path")
     streaming: str = choice("auto", ("auto", "always", "never"), "whether requests stream; auto = as the request says")
     priority: int = integer(0, "in the waiting room", built=False)
     cors_origins: tuple[str, ...] = several(

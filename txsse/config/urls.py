@@ -69,6 +69,15 @@ def read_url(text: str) -> Address:
     return Address(scheme, host, _PORTS[scheme] if port is None else port)
 
 
+def is_ip(host: str) -> bool:
+    """Whether *host* is an IPv4 or IPv6 address rather than a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _scheme_wrong(text: str, match: re.Match[str] | None) -> str:
     if match is not None:
         guess = nearest(match["scheme"], _PORTS)

@@ -5,50 +5,49 @@ from __future__ import annotations
 import attrs
 
 from txsse.errors import Outcome, ProxyError
-from txsse.exchange.events import Timer
 from txsse.exchange.relay import Relay
 from txsse.wire.http1 import ResponseHead
 
 
-@attrs.frozen
+@attrs.define
 class AwaitReady:
     """Wait at the upstream's gate; answer with ``UpstreamReady`` or ``UpstreamFailed``."""
 
 
-@attrs.frozen
+@attrs.define
 class StopWaiting:
     """Leave the gate; nobody is to hear of it again."""
 
 
-@attrs.frozen
+@attrs.define
 class Dispatch:
     """Send the request upstream. ``fresh``: not on a pooled connection."""
 
     fresh: bool = False
 
 
-@attrs.frozen
+@attrs.define
 class MarkDown:
     """Tell the gate that the upstream is not reachable after all."""
 
     detail: str
 
 
-@attrs.frozen
+@attrs.define
 class MarkLoading:
     """Tell the gate that the upstream answers, but is still loading."""
 
     detail: str
 
 
-@attrs.frozen
+@attrs.define
 class Refuse:
     """Answer with an error response of our own: nothing was sent before, nothing follows."""
 
     error: ProxyError
 
 
-@attrs.frozen
+@attrs.define
 class Commit:
     """Send our own streaming head, with ``data`` in the same write; ``phase`` as in :class:`Send`."""
 
@@ -56,7 +55,7 @@ class Commit:
     phase: str = ""
 
 
-@attrs.frozen
+@attrs.define
 class RelayHead:
     """Send upstream's head."""
 
@@ -64,7 +63,7 @@ class RelayHead:
     has_body: bool
 
 
-@attrs.frozen
+@attrs.define
 class Collect:
     """Gather upstream's body up to ``limit`` bytes instead of relaying it; answer with ``BodyCollected``. Said again while it is being
     gathered, only the limit changes."""
@@ -72,14 +71,14 @@ class Collect:
     limit: int
 
 
-@attrs.frozen
+@attrs.define
 class OpenRelay:
     """From now on every upstream byte goes through ``relay``."""
 
     relay: Relay
 
 
-@attrs.frozen
+@attrs.define
 class Send:
     """Write bytes of our own. ``phase`` counts them as a keepalive: hold, first_byte or gap."""
 
@@ -87,69 +86,49 @@ class Send:
     phase: str = ""
 
 
-@attrs.frozen
+@attrs.define
 class PassOn:
     """Write upstream's bytes that were collected, after its head."""
 
     data: bytes
 
 
-@attrs.frozen
-class SetTimer:
-    """(Re)start a timer. KEEPALIVE and IDLE count from the last byte written or read; the others from now."""
-
-    timer: Timer
-    delay: float
-
-
-@attrs.frozen
-class CancelTimer:
-    """Stop one timer, if it runs."""
-
-    timer: Timer
-
-
-@attrs.frozen
-class CancelTimers:
-    """Stop every timer of the exchange."""
-
-
-@attrs.frozen
+@attrs.define
 class PauseUpstream:
     """Stop reading from upstream."""
 
 
-@attrs.frozen
+@attrs.define
 class ResumeUpstream:
     """Read from upstream again."""
 
 
-@attrs.frozen
+@attrs.define
 class AbortUpstream:
     """Drop the dispatch; its connection is reset."""
 
 
-@attrs.frozen
+@attrs.define
 class AwaitDrain:
     """Answer with ``ClientDrained`` when everything written has left our buffer."""
 
 
-@attrs.frozen
+@attrs.define
 class Finish:
     """End the response cleanly."""
 
 
-@attrs.frozen
+@attrs.define
 class Cut:
     """End the response so that it cannot be taken for complete."""
 
 
-@attrs.frozen
+@attrs.define
 class AbortClient:
     """Reset the client's connection."""
 
 
-@attrs.frozen
+@attrs.define
 class Done:
     """The exchange is over; ``outcome`` and ``code`` are what the log and the metrics say of it."""
 
@@ -171,9 +150,6 @@ Action = (
     | OpenRelay
     | Send
     | PassOn
-    | SetTimer
-    | CancelTimer
-    | CancelTimers
     | PauseUpstream
     | ResumeUpstream
     | AbortUpstream

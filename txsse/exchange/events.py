@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 import attrs
 
@@ -11,42 +12,60 @@ from txsse.interfaces import Failed
 from txsse.wire.http1 import ResponseHead
 
 
-class Timer(enum.Enum):
-    """Every clock of an exchange, by the name its option has."""
+class Timer(enum.IntEnum):
+    """Every clock of an exchange."""
 
-    COMMIT = "commit_after"
-    HOLD = "hold.timeout"
-    TOTAL = "timeouts.total"
-    FIRST_BYTE = "timeouts.first_byte"
-    IDLE = "timeouts.idle"  # since the last upstream byte
-    KEEPALIVE = "keepalive.interval"  # since the last byte written to the client
-    HEARTBEAT = "keepalive.heartbeat"
-    LINGER = "linger"  # between an error frame leaving our buffer and the cut
-    TRAIL = "trail"  # between the terminal event and upstream's own end
+    KEEPALIVE = 0  # since the last byte written to the client
+    IDLE = 1  # since the last byte read from upstream
+    COMMIT = 2
+    HOLD = 3
+    TOTAL = 4
+    FIRST_BYTE = 5
+    HEARTBEAT = 6
+    LINGER = 7  # between an error frame leaving our buffer and the cut
+    TRAIL = 8  # between the terminal event and upstream's own end
+
+    @property
+    def option(self) -> str:
+        """What it is set by."""
+        return _OPTIONS[self]
 
 
-@attrs.frozen
+_OPTIONS: Final = {
+    Timer.KEEPALIVE: "keepalive.interval",
+    Timer.IDLE: "timeouts.idle",
+    Timer.COMMIT: "commit_after",
+    Timer.HOLD: "hold.timeout",
+    Timer.TOTAL: "timeouts.total",
+    Timer.FIRST_BYTE: "timeouts.first_byte",
+    Timer.HEARTBEAT: "keepalive.heartbeat",
+    Timer.LINGER: "linger",
+    Timer.TRAIL: "trail",
+}
+
+
+@attrs.define
 class Begin:
     """The request is complete and peeked. ``ready``: the upstream is known to be ready now."""
 
     ready: bool
 
 
-@attrs.frozen
+@attrs.define
 class UpstreamReady:
     """The wait is over. ``cold``: it was a real wait, not just a first probe that succeeded."""
 
     cold: bool
 
 
-@attrs.frozen
+@attrs.define
 class UpstreamFailed:
     """The upstream will not become ready: a failed wake, a full waiting room."""
 
     error: ProxyError
 
 
-@attrs.frozen
+@attrs.define
 class HeadCame:
     """Upstream's complete final response head. ``has_body``: by method, status and framing a body may follow."""
 
@@ -54,7 +73,7 @@ class HeadCame:
     has_body: bool
 
 
-@attrs.frozen
+@attrs.define
 class BodyCollected:
     """What :class:`~txsse.exchange.actions.Collect` asked for: up to its limit, or all there was (``complete``)."""
 
@@ -62,66 +81,70 @@ class BodyCollected:
     complete: bool
 
 
-@attrs.frozen
+@attrs.define
 class FirstByte:
     """The relay is about to let the first upstream bytes through."""
 
 
-@attrs.frozen
+@attrs.define
 class FirstEvent:
     """The relay is about to let the first upstream event through (comments are none)."""
 
 
-@attrs.frozen
+@attrs.define
 class TerminalEvent:
     """The relay is about to let the event through that ends the dialect's stream."""
 
 
-@attrs.frozen
+@attrs.define
 class BodyEnded:
     """Upstream's body is complete."""
 
 
-@attrs.frozen
+@attrs.define
 class DispatchFailed:
     """The dispatch under way came to no complete response."""
 
     failed: Failed
 
 
-@attrs.frozen
+@attrs.define
 class Elapsed:
-    """A timer rang. KEEPALIVE rings only while the client has taken everything that was written."""
+    """A timer rang. KEEPALIVE and HEARTBEAT ring only while the client has taken everything that was written.
+
+    :param silent: seconds since upstream's last byte.
+    """
 
     timer: Timer
+    silent: float = 0.0
 
 
-@attrs.frozen
+@attrs.define
 class ClientPaused:
     """The client reads more slowly than upstream writes."""
 
 
-@attrs.frozen
+@attrs.define
 class ClientResumed:
     """The client took everything that was written."""
 
 
-@attrs.frozen
+@attrs.define
 class ClientDrained:
     """Everything written so far has left our buffer (answer to ``AwaitDrain``)."""
 
 
-@attrs.frozen
+@attrs.define
 class ClientGone:
     """The client left: FIN, half-close or reset."""
 
 
-@attrs.frozen
+@attrs.define
 class ClientStalled:
     """The client's socket accepted no byte for ``stream.stall_timeout``."""
 
 
-@attrs.frozen
+@attrs.define
 class Shutdown:
     """The drain is over: this exchange has to end now."""
 

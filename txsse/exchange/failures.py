@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from txsse.dialects.base import Dialect
 from txsse.dialects.foreign import error_members
 from txsse.errors import Outcome, ProxyError
 from txsse.exchange.events import Timer
 from txsse.exchange.policy import Policy
 from txsse.exchange.voice import HoldStatus
 from txsse.interfaces import Failed, Fault
-from txsse.wire.eventstream import is_event_stream
 from txsse.wire.headers import get
 from txsse.wire.http1 import ResponseHead
 
@@ -81,21 +81,28 @@ def upstream_error(head: ResponseHead, body: bytes) -> ProxyError:
     return ProxyError("upstream_error", members["message"], members=members, upstream_status=head.status)
 
 
-def unexpected(head: ResponseHead) -> ProxyError | None:
-    """What is wrong with a head of status below 400 where an event stream was expected, if anything."""
+def unexpected(head: ResponseHead, dialect: Dialect) -> ProxyError | None:
+    """What is wrong with a head of status below 400 where the stream of *dialect* was expected, if anything."""
     kind = get(head.headers, b"content-type")
     if not 200 <= head.status < 300:
         problem = str(head.status)
-    elif not is_event_stream(kind):
+    elif not dialect.is_stream(kind):
         media_type = (kind or b"").decode("ascii", "replace").partition(";")[0].strip()
         problem = f"{head.status} with {media_type or 'no content type'}"
     elif is_compressed(head):
         problem = "a compressed stream"
     else:
         return None
-    return ProxyError(
-        "upstream_invalid", f"The upstream answered {problem} where an event stream was expected.", upstream_status=head.status
-    )
+    expected = "a stream of JSON lines" if dialect.by_lines else "an event stream"
+    return ProxyError("upstream_invalid", f"The upstream answered {problem} where {expected} was expected.", upstream_status=head.status)
+
+
+def no_json(head: ResponseHead) -> ProxyError | None:
+    """What is wrong with a head of status below 400 where our own promised a JSON body, if anything."""
+    kind = (get(head.headers, b"content-type") or b"").partition(b";")[0].strip().lower()
+    if 200 <= head.status < 300 and (kind == b"application/json" or kind.endswith(b"+json")) and not is_compressed(head):
+        return None
+    return ProxyError("upstream_invalid", f"The upstream answered {head.status} where JSON was expected.", upstream_status=head.status)
 
 
 def shutting_down() -> ProxyError:

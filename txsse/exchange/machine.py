@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
+from txsse.dialects import DIALECTS
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import events as ev
 from txsse.exchange import failures
+from txsse.exchange.clocks import Clocks
 from txsse.exchange.events import Timer
 from txsse.exchange.policy import Policy
-from txsse.exchange.relay import Phase, PlainRelay, StreamRelay
-from txsse.exchange.table import TABLE, HeadOf, State
+from txsse.exchange.relay import PlainRelay, StreamRelay, Turns
+from txsse.exchange.table import TABLE, HeadOf, Key, State
 from txsse.exchange.voice import Voice
 from txsse.interfaces import Fault
 from txsse.wire.eventstream import is_event_stream
@@ -25,6 +28,10 @@ TRAIL = 1.0
 LOADING_LIMIT = 4096
 ERROR_LIMIT = 65536
 
+_OK: Final = act.Done("ok")
+_NOTHING: Final[list[act.Action]] = []  # what a machine at rest has to say
+_PLAIN: Final = act.OpenRelay(PlainRelay())
+
 
 class IllegalEvent(Exception):
     """An event that cannot happen in this state: a bug in whoever sent it."""
@@ -33,30 +40,39 @@ class IllegalEvent(Exception):
 class Machine:
     """One exchange. ``handle`` takes an event and answers with the actions that follow from it, in order.
 
-    :param streaming: the client asked for a stream: the proxy may commit on its own account.
+    :param commits: the proxy may commit on its own account.
+    :param interval: of keepalives, in seconds.
+    :param follows: upstream may tell of its progress on the stream.
     :param began: when the first byte of the head came; ``received``: when the body was complete (same clock as ``now``).
-    :param on_phase: handed to the relay: called with the turns of a stream; its owner sends the event of that name.
+    :param turns: handed to the relay: told of the turns of a stream; it sends the event of that name.
+    :ivar clocks: those that run. Whoever drives the machine looks at them after each event and sends ``Elapsed`` for one that is up.
     """
 
     __slots__ = (
         "_began",
+        "_commits",
         "_dispatched",
         "_done",
+        "_follows",
         "_held_since",
         "_hold_left",
-        "_on_phase",
+        "_interval",
+        "_judged",
+        "_now",
         "_out",
         "_policy",
         "_received",
         "_relay",
         "_retried",
+        "_rows",
         "_spoke",
-        "_upstream_head",
+        "_status",
+        "_turns",
         "_voice",
+        "clocks",
         "cold",
         "head_of",
         "state",
-        "streaming",
     )
 
     def __init__(
@@ -64,43 +80,60 @@ class Machine:
         policy: Policy,
         voice: Voice,
         *,
-        streaming: bool,
+        commits: bool,
+        interval: float,
+        follows: bool = False,
         began: float,
         received: float,
-        on_phase: Callable[[Phase], None],
+        turns: Turns,
     ) -> None:
         self.state = State.NEW
+        self._rows = _STEPS[State.NEW]
+        self.clocks = Clocks()
         self.head_of = HeadOf.NOBODY
         self.cold = False
-        self.streaming = streaming
+        self._commits = commits
+        self._interval = interval
+        self._follows = follows
         self._policy = policy
         self._voice = voice
         self._began = began
         self._received = received
-        self._on_phase = on_phase
-        self._out: list[act.Action] = []
+        self._turns = turns
+        self._now = received
+        self._out = _NOTHING
         self._hold_left = policy.hold_timeout
         self._held_since = received
         self._dispatched = False
         self._retried = False
         self._spoke = False
-        self._upstream_head: ResponseHead | None = None
+        self._judged: ResponseHead | None = None  # whose body decides
+        self._status = 0  # of the last head that upstream sent
         self._relay: StreamRelay | None = None
-        self._done = act.Done("ok")
+        self._done = _OK
 
     def handle(self, event: ev.Event, now: float) -> list[act.Action]:
         """Take *event* at *now* (seconds); the answer is to be performed in order, at once."""
-        row = TABLE[self.state].get(event.timer if isinstance(event, ev.Elapsed) else type(event))
+        key: Key = type(event)
+        if isinstance(event, ev.Elapsed):
+            key = event.timer
+            self.clocks.rang(event.timer)
+        row = self._rows.get(key)
         if row is None:
             raise IllegalEvent(f"{event} while {self.state.value}")
-        out: list[act.Action] = []
-        self._out = out
-        to: State = getattr(self, row.step)(event, now)
-        if to not in row.to:
+        out = self._out = []
+        self._now = now
+        step, allowed = row
+        to = step(self, event, now)
+        if to not in allowed:
             raise IllegalEvent(f"{event} led from {self.state.value} to {to.value}, which its row does not name")
-        self.state = to
-        if to is State.ENDED:
-            out.append(self._done)
+        if to is not self.state:
+            self.state = to
+            self._rows = _STEPS[to]
+            if to is State.ENDED:
+                self.clocks.stop_all()
+                out.append(self._done)
+        self._out = _NOTHING
         return out
 
     # -- holding and dispatching
@@ -115,7 +148,7 @@ class Machine:
         self._held_since = now
         if self._policy.hold_timeout:
             self._set(Timer.HOLD, max(self._hold_left, 0))
-        if self.streaming and self.head_of is HeadOf.NOBODY:
+        if self._commits and self.head_of is HeadOf.NOBODY:
             self._set(Timer.COMMIT, max(self._received + self._policy.hold_commit_after - now, 0))
         self._out.append(act.AwaitReady())
         return State.HELD
@@ -123,12 +156,12 @@ class Machine:
     def _dispatch(self, event: ev.UpstreamReady, now: float) -> State:
         self._hold_left -= now - self._held_since
         self.cold = self.cold or event.cold
-        self._cancel(Timer.HOLD)
+        self.clocks.stop(Timer.HOLD)
         return self._send(now, fresh=False)
 
     def _send(self, now: float, *, fresh: bool) -> State:
         self._dispatched = True
-        if self.streaming and self.head_of is HeadOf.NOBODY:
+        if self._commits and self.head_of is HeadOf.NOBODY:
             self._set(Timer.COMMIT, self._policy.commit_after)
         if self._policy.first_byte:
             self._set(Timer.FIRST_BYTE, self._policy.first_byte)
@@ -143,7 +176,7 @@ class Machine:
             self._retried = True
             return self._send(now, fresh=True)
         if failed.fault is Fault.UNREACHABLE and self._policy.holds:
-            self._cancel(Timer.FIRST_BYTE)
+            self.clocks.stop(Timer.FIRST_BYTE)
             self._out.append(act.MarkDown(failed.detail))
             return self._hold(now)
         return self._fail(failures.no_answer(failed))
@@ -166,32 +199,35 @@ class Machine:
 
     def _start_speaking(self) -> None:
         if self._policy.form != "none":
-            self._set(Timer.KEEPALIVE, self._policy.interval)
-        if self._policy.heartbeat and self.streaming:
+            self._set(Timer.KEEPALIVE, self._interval)
+        if self._policy.heartbeat and self._commits:
             self._set(Timer.HEARTBEAT, self._policy.heartbeat)
 
     def _keep_alive(self, event: ev.Elapsed, now: float) -> State:
         held = self.state is State.HELD
         self._say(self._voice.hold_keepalive() if held else self._voice.keepalive(after_id=False), "hold" if held else "first_byte")
-        self._set(Timer.KEEPALIVE, self._policy.interval)
         return self.state
 
     def _keep_alive_between(self, event: ev.Elapsed, now: float) -> State:
         relay = self._stream()
         if relay.may_speak():
+            told = relay.progress
+            self._voice.progress = told if told is not None and told.fraction < 1 else None
             self._say(self._voice.keepalive(relay.id_seen), "gap" if relay.started else "first_byte")
             relay.spoke = True
-        self._set(Timer.KEEPALIVE, self._policy.interval)
         return State.STREAMING
 
     def _beat(self, event: ev.Elapsed, now: float) -> State:
-        if self._relay is not None and not self._relay.may_speak():
-            self._set(Timer.HEARTBEAT, self._policy.heartbeat)
+        relay, every = self._relay, self._policy.heartbeat
+        if relay is not None and relay.started and event.silent < every:
+            self._set(Timer.HEARTBEAT, every - event.silent)  # upstream has spoken meanwhile
+        elif relay is not None and not relay.may_speak():
+            self._set(Timer.HEARTBEAT, every)
         elif beat := self._voice.heartbeat():
-            self._say(beat, "hold" if self.state is State.HELD else "first_byte")
-            if self._relay is not None:
-                self._relay.spoke = True
-            self._set(Timer.HEARTBEAT, self._policy.heartbeat)
+            self._say(beat, "hold" if self.state is State.HELD else "gap" if relay is not None and relay.started else "first_byte")
+            if relay is not None:
+                relay.spoke = True
+            self._set(Timer.HEARTBEAT, every)
         return self.state
 
     def _say(self, data: bytes, phase: str) -> None:
@@ -202,65 +238,79 @@ class Machine:
     # -- upstream's answer
 
     def _judge_head(self, event: ev.HeadCame, now: float) -> State:
-        head = self._upstream_head = event.head
+        head = event.head
+        self._status = head.status
         if self.head_of is HeadOf.NOBODY:
             if self._policy.holds and event.has_body and head.status in self._policy.loading_status:
-                self._out.append(act.Collect(LOADING_LIMIT))
-                return State.JUDGING
+                return self._judge(head, LOADING_LIMIT)
             return self._relay_theirs(event)
         if head.status >= 400:
-            self._out.append(act.Collect(ERROR_LIMIT))
-            return State.JUDGING
-        if head.status == 204:
+            return self._judge(head, ERROR_LIMIT)
+        if head.status == 204 and not self._voice.pads:
             return self._relay_plain()
-        if error := failures.unexpected(head):
+        if error := failures.no_json(head) if self._voice.pads else failures.unexpected(head, self._voice.dialect):
             return self._fail(error)
-        return self._relay_stream()
+        return self._relay_plain() if self._voice.pads else self._relay_stream()
+
+    def _judge(self, head: ResponseHead, limit: int) -> State:
+        self._judged = head
+        self._out.append(act.Collect(limit))
+        return State.JUDGING
 
     def _relay_theirs(self, event: ev.HeadCame) -> State:
         head = event.head
         self.head_of = HeadOf.UPSTREAM
-        self._cancel(Timer.COMMIT)
+        self.clocks.stop(Timer.COMMIT)
         self._out.append(act.RelayHead(head, event.has_body))
-        aligned = event.has_body and is_event_stream(get(head.headers, b"content-type"))
+        kind = get(head.headers, b"content-type")
+        aligned = event.has_body and self._voice.dialect.is_stream(kind)
+        if event.has_body and not aligned and is_event_stream(kind):
+            # Not what was expected here, but a stream it is.
+            aligned, self._voice.dialect = True, DIALECTS["sse"]
         if not aligned or failures.is_compressed(head) or get(head.headers, b"content-length") is not None:
             return self._relay_plain()
+        self._voice.pads = False
         self._start_speaking()
         return self._relay_stream()
 
     def _relay_plain(self) -> State:
         for timer in (Timer.FIRST_BYTE, Timer.KEEPALIVE, Timer.HEARTBEAT):
-            self._cancel(timer)
+            self.clocks.stop(timer)
         if self._policy.idle:
             self._set(Timer.IDLE, self._policy.idle)
-        self._out.append(act.OpenRelay(PlainRelay()))
+        self._out.append(_PLAIN)
         return State.PLAIN
 
     def _relay_stream(self) -> State:
+        dialect = self._voice.dialect
+        self._voice.witness = witness = dialect.witness(midstream=self._policy.heartbeat_midstream)
         self._relay = StreamRelay(
-            self._voice.dialect,
+            dialect,
             self._policy.hold_bytes,
-            self._on_phase,
+            self._turns,
             spoke=self._spoke,
             comments_count=self._policy.comments_count,
             watch_ids=self._policy.form == "frame",
+            filters=self._voice.filters(),
+            witness=witness,
+            follow=self._follows,
         )
         self._out.append(act.OpenRelay(self._relay))
         return State.STREAMING
 
     def _judge_body(self, event: ev.BodyCollected, now: float) -> State:
-        head = self._head()
+        head, self._judged = self._head(), None
         if event.complete:
             self._dispatched = False
         if self._policy.holds and self._policy.is_loading(head.status, event.body):
             self._drop_upstream()
-            self._cancel(Timer.FIRST_BYTE)
+            self.clocks.stop(Timer.FIRST_BYTE)
             self._out.append(act.MarkLoading(f"HTTP {head.status}, loading"))
             return self._hold(now)
         if self.head_of is HeadOf.US:
             return self._fail(failures.upstream_error(head, event.body))
         self.head_of = HeadOf.UPSTREAM
-        self._cancel(Timer.COMMIT)
+        self.clocks.stop(Timer.COMMIT)
         self._out.append(act.RelayHead(head, has_body=True))
         if event.body:
             self._out.append(act.PassOn(event.body))
@@ -284,25 +334,26 @@ class Machine:
         return State.STREAMING
 
     def _first_event(self, event: ev.FirstEvent, now: float) -> State:
-        self._cancel(Timer.HEARTBEAT)
+        if not self._policy.heartbeat_midstream:
+            self.clocks.stop(Timer.HEARTBEAT)
         if not self._policy.comments_count:
             self._watch_idle()
         return State.STREAMING
 
     def _watch_idle(self) -> None:
-        self._cancel(Timer.FIRST_BYTE)
+        self.clocks.stop(Timer.FIRST_BYTE)
         if self._policy.idle:
             self._set(Timer.IDLE, self._policy.idle)
 
     def _terminal(self, event: ev.TerminalEvent, now: float) -> State:
         for timer in (Timer.KEEPALIVE, Timer.HEARTBEAT, Timer.IDLE, Timer.FIRST_BYTE):
-            self._cancel(timer)
+            self.clocks.stop(timer)
         self._set(Timer.TRAIL, TRAIL)
         return State.TRAILING
 
     def _stream_ended(self, event: ev.BodyEnded, now: float) -> State:
         self._dispatched = False
-        unterminated = self._voice.dialect.terminal_hint is not None
+        unterminated = self._voice.dialect.terminal_pattern is not None
         if unterminated and self._policy.require_done:
             return self._fail(failures.unterminated())
         self._done = act.Done("ok", unterminated=unterminated)
@@ -313,7 +364,7 @@ class Machine:
         if isinstance(event, (ev.BodyEnded, ev.DispatchFailed)):
             self._dispatched = False
         self._drop_upstream()
-        if self.head_of is HeadOf.UPSTREAM and self._head().status >= 500:
+        if self.head_of is HeadOf.UPSTREAM and self._status >= 500:
             self._done = act.Done("upstream_error")
         self._out.append(act.Finish())
         return State.ENDED
@@ -357,7 +408,7 @@ class Machine:
         return State.FAILING
 
     def _may_frame_errors(self) -> bool:
-        if self._relay is not None and self._relay.cut_inside_event:
+        if self._voice.pads or (self._relay is not None and self._relay.cut_inside_event):
             return False
         if self.head_of is HeadOf.US:
             return True
@@ -402,10 +453,7 @@ class Machine:
     # -- helpers
 
     def _set(self, timer: Timer, delay: float) -> None:
-        self._out.append(act.SetTimer(timer, delay))
-
-    def _cancel(self, timer: Timer) -> None:
-        self._out.append(act.CancelTimer(timer))
+        self.clocks.start(timer, delay, self._now)
 
     def _drop_upstream(self) -> None:
         if self._dispatched:
@@ -417,12 +465,18 @@ class Machine:
         if self.state is State.HELD:
             self._out.append(act.StopWaiting())
         self._drop_upstream()
-        self._out.append(act.CancelTimers())
+        self.clocks.stop_all()
 
     def _head(self) -> ResponseHead:
-        assert self._upstream_head is not None
-        return self._upstream_head
+        assert self._judged is not None
+        return self._judged
 
     def _stream(self) -> StreamRelay:
         assert self._relay is not None
         return self._relay
+
+
+_Step = Callable[[Machine, Any, float], State]
+_STEPS: Final[Mapping[State, Mapping[Key, tuple[_Step, tuple[State, ...]]]]] = {
+    state: {key: (getattr(Machine, row.step), row.to) for key, row in rows.items()} for state, rows in TABLE.items()
+}

@@ -23,7 +23,9 @@ class Policy:
     commit_after: float
     interval: float
     heartbeat: float
+    heartbeat_midstream: bool
     form: str
+    normalise: bool
     first_byte: float
     idle: float
     total: float
@@ -34,3 +36,4 @@ class Policy:
     error_end: str
     error_event: bool
     require_done: bool
+    pads_json: bool  # JSON answers that do not stream are kept alive with blanks before them

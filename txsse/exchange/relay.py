@@ -7,23 +7,31 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable
 from typing import Protocol
 
-from txsse.dialects.base import Dialect
+from txsse.dialects.base import Dialect, Filter, Witness
+from txsse.dialects.progress import Progress, progress_of
 from txsse.wire.boundary import BoundaryTracker
+from txsse.wire.lines import LineTracker
 
 _BOM = b"\xef\xbb\xbf"
-_EVENT_LINE = re.compile(rb"(?:\A|[\r\n])[^:\r\n]")
 _ID_LINE = re.compile(rb"(?:\A|[\r\n])id:?")
 
 
 class Phase(enum.Enum):
     """The turns a stream takes, each told just before the bytes concerned are handed out."""
 
+    __hash__ = object.__hash__  # Enum's own is Python code
+
     FIRST_BYTE = "first byte"
     FIRST_EVENT = "first event"
     TERMINAL = "terminal event"
+
+
+class Turns(Protocol):
+    """Who is told of the turns a stream takes."""
+
+    def turned(self, phase: Phase) -> None: ...
 
 
 class Relay(Protocol):
@@ -59,21 +67,32 @@ class PlainRelay:
 
 
 class StreamRelay:
-    """An event stream, cut only between events so that the proxy can speak while upstream stalls inside one.
+    """An event stream (or lines of JSON), cut only between events so that the proxy can speak while upstream stalls inside one.
+
+    What only some streams need (ids watched, filters, a witness, comments that do not count, progress) is looked after by
+    :meth:`_attend`; a stream that needs none of it, and has begun, does not even ask.
 
     :param spoke: bytes of our own went before (upstream's BOM would then stand inside the stream and is dropped).
-    :param on_phase: told at the turns of :class:`Phase`.
+    :param turns: told of them.
+    :param filters: what everything that is let through goes through, in this order.
+    :param witness: told of everything that is let through, until it has seen enough.
+    :param follow: upstream may tell of its progress.
     """
 
     __slots__ = (
+        "_attentive",
         "_comments_count",
         "_dialect",
+        "_ends",
+        "_filters",
+        "_follow",
         "_fresh",
-        "_hint",
-        "_on_phase",
         "_tracker",
+        "_turns",
         "_watch_ids",
+        "_witness",
         "id_seen",
+        "progress",
         "quiet",
         "spoke",
         "started",
@@ -83,48 +102,48 @@ class StreamRelay:
         self,
         dialect: Dialect,
         hold_bytes: int,
-        on_phase: Callable[[Phase], None],
+        turns: Turns,
         *,
         spoke: bool,
         comments_count: bool = True,
         watch_ids: bool = False,
+        filters: tuple[Filter, ...] = (),
+        witness: Witness | None = None,
+        follow: bool = False,
     ) -> None:
-        self._tracker = BoundaryTracker(hold_bytes)
+        self._tracker = LineTracker(hold_bytes) if dialect.by_lines else BoundaryTracker(hold_bytes)
         self._dialect = dialect
-        self._hint = dialect.terminal_hint
-        self._on_phase = on_phase
+        self._ends = dialect.terminal_pattern  # until it has
+        self._turns = turns
         self._fresh = True  # no upstream byte was let through yet
-        self.started = False  # an event was
         self._comments_count = comments_count
         self._watch_ids = watch_ids
+        self._filters = filters
+        self._witness = witness
+        self._follow = follow
+        self._attentive = True
+        self.started = False  # an event was let through
         self.spoke = spoke
         self.id_seen = False
         self.quiet = False
+        self.progress: Progress | None = None  # the last that upstream told
 
     def feed(self, data: bytes) -> bytes:
         was_raw = self._tracker.raw
-        out = self._tracker.feed(data)
-        if not self.started and out:
-            out = self._first(out)
-        if not self._comments_count:
-            self.quiet = bool(out) and not was_raw and not self._tracker.held and not _EVENT_LINE.search(out)
-        if self._watch_ids and not self.id_seen and _ID_LINE.search(out):
-            self.id_seen = True
-        # Past the hold bound *out* begins inside an event: what it begins with is not the beginning of a line.
-        if self._hint is not None and self._hint in out and self._dialect.is_terminal(b":" + out if was_raw else out):
-            self._hint = None
-            self._on_phase(Phase.TERMINAL)
+        passed = self._tracker.feed(data)
+        out = self._attend(passed, was_raw) if self._attentive else passed
+        if self._ends is not None and self._ends.search(passed):
+            # Past the hold bound it begins inside an event: what it begins with is not the beginning of a line.
+            self._look_for_end(b":" + passed if was_raw else passed)
         return out
 
     def end(self) -> bytes:
         rest = self._tracker.end()
-        if rest and not self.started:
-            rest = self._first(rest)
+        out = self._attend(rest, False) if self._attentive and rest else rest
         # A last event without its blank line is no event to a parser, but an upstream that wrote its terminal line did finish.
-        if self._hint is not None and self._hint in rest and self._dialect.is_terminal(rest + b"\n\n"):
-            self._hint = None
-            self._on_phase(Phase.TERMINAL)
-        return rest
+        if self._ends is not None and self._ends.search(rest):
+            self._look_for_end(rest + b"\n\n")
+        return out
 
     def may_speak(self) -> bool:
         return self._tracker.at_boundary
@@ -134,13 +153,35 @@ class StreamRelay:
         """Part of an unfinished event is with the client: no frame of ours can be understood any more."""
         return self._tracker.raw
 
-    def _first(self, out: bytes) -> bytes:
+    def _look_for_end(self, frames: bytes) -> None:
+        if self._dialect.is_terminal(frames):
+            self._ends = None
+            self._turns.turned(Phase.TERMINAL)
+
+    def _attend(self, out: bytes, was_raw: bool) -> bytes:
+        if self._witness is not None and out and not self._witness.see(out):
+            self._witness = None
+        if not self.started and out:
+            out = self._begin(out)
+        if not self._comments_count:
+            self.quiet = bool(out) and not was_raw and not self._tracker.held and not self._dialect.event_pattern.search(out)
+        if self._watch_ids and _ID_LINE.search(out):
+            self.id_seen, self._watch_ids = True, False
+        if self._follow:
+            self.progress = progress_of(out) or self.progress
+        for rewrite in self._filters:
+            out = rewrite(out) if out else out
+        needed = self._filters or self._witness or self._watch_ids or self._follow
+        self._attentive = bool(needed) or not (self.started and self._comments_count)
+        return out
+
+    def _begin(self, out: bytes) -> bytes:
         if self._fresh:
             self._fresh = False
-            self._on_phase(Phase.FIRST_BYTE)
+            self._turns.turned(Phase.FIRST_BYTE)
             if self.spoke and out.startswith(_BOM):
                 out = out[len(_BOM) :]
-        if _EVENT_LINE.search(out.removeprefix(_BOM)):
+        if self._dialect.event_pattern.search(out):
             self.started = True
-            self._on_phase(Phase.FIRST_EVENT)
+            self._turns.turned(Phase.FIRST_EVENT)
         return out

@@ -20,6 +20,8 @@ from txsse.exchange.events import Timer
 class State(enum.Enum):
     """Where an exchange is in its life."""
 
+    __hash__ = object.__hash__  # Enum's own is Python code, and states are looked up for each event
+
     NEW = "new"
     HELD = "held"  # waiting for readiness or a slot
     SENT = "sent"  # dispatched, no response head yet

@@ -10,8 +10,9 @@ from twisted.internet.task import Cooperator, SchedulerStopped
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txsse.dialects import TEXT_MEMBERS, Dialect
 from txsse.interfaces import Downstream, Exchange, Request
-from txsse.wire.headers import get, tokens
+from txsse.wire.headers import Headers, tokens
 from txsse.wire.peek import at_once, is_true, scan
 
 Members = dict[str, bytes]
@@ -20,47 +21,51 @@ Members = dict[str, bytes]
 PEEK_AT_ONCE: Final = 256 * 1024
 """Bytes of a body that are looked through in one go; larger ones give the reactor a turn in between."""
 
-_WANTED: Final = frozenset(("stream", "model", "tools", "functions", "response_format", "n", "logprobs"))
-
-_NOT_SPOKEN: Final = (b"/api/chat", b"/api/generate")
-"""Ollama's streams are lines of JSON: a head and comments of ours would break them, so until they are spoken they are held silently."""
-
+_WANTED: Final = TEXT_MEMBERS | {"stream", "model", "return_progress"}
 
 _NEVER: Final = re.compile(rb"q=0(?:\.0{0,3})?")
 
 
-def look(request: Request) -> Generator[None, None, Members | None]:
-    """Read the members that matter; yields between slices of a large body. A compressed body says nothing."""
-    coding = get(request.head.headers, b"content-encoding")
-    if coding is not None and coding.strip().lower() != b"identity":
-        return None
-    if not request.body:
+def look(body: bytes) -> Generator[None, None, Members | None]:
+    """Read the members that matter; yields between slices of a large body."""
+    if not body:
         return {}
-    return (yield from scan(request.body, _WANTED))
+    return (yield from scan(body, _WANTED))
 
 
-def look_at_once(request: Request) -> Members | None:
-    """:func:`look`, without a pause."""
-    return at_once(look(request))
+def look_at_once(body: bytes, *, whole: bool) -> Members | None:
+    """:func:`look`, without a pause.
+
+    :param whole: every member matters; else a body in which the word "stream" does not occur is not looked through.
+    """
+    if not whole and b"stream" not in body and b"\\u00" not in body:
+        return {}
+    return at_once(look(body))
 
 
-def is_streaming(setting: str, request: Request, members: Members | None) -> bool:
+def is_streaming(setting: str, request: Request, members: Members | None, dialect: Dialect, *, takes_events: bool) -> bool:
     """By the body, or by GET and Accept; never by Accept on a POST, for SDKs send application/json there with ``"stream": true``.
 
     :param setting: ``route.streaming``.
+    :param takes_events: what :func:`takes_events` says of the head.
     """
     if request.head.method == b"HEAD":
         return False  # there is no body to keep alive, and the head is all that is asked for
     if setting != "auto":
         return setting == "always"
-    if request.path.partition(b"?")[0].endswith(_NOT_SPOKEN):
-        return False
     if request.head.method == b"GET":
-        return any(_takes_events(member) for member in tokens(request.head.headers, b"accept"))
-    return members is not None and is_true(members.get("stream"))
+        return takes_events
+    if members is None:
+        return False
+    return is_true(members.get("stream", b"true" if dialect.streams_unless_told and request.body else None))
 
 
-def _takes_events(media_range: bytes) -> bool:
+def takes_events(headers: Headers) -> bool:
+    """Does Accept name an event stream?"""
+    return any(_is_events(member) for member in tokens(headers, b"accept"))
+
+
+def _is_events(media_range: bytes) -> bool:
     """Is this member of Accept an event stream, and not with a weight of 0 (RFC 9110 section 12.4.2)?"""
     kind, *parameters = [part.strip() for part in media_range.split(b";")]
     return kind == b"text/event-stream" and not any(_NEVER.fullmatch(parameter) for parameter in parameters)
@@ -108,7 +113,7 @@ class Admission:
         cooperator.coiterate(self._steps()).addErrback(self._broken_off)
 
     def _steps(self) -> Generator[None, None, None]:
-        steps = look(self.request)
+        steps = look(self.request.body)
         while not self._over:
             try:
                 next(steps)

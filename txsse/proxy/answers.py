@@ -5,13 +5,13 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from txsse.dialects import Dialect, detect
+from txsse.dialects import detect
 from txsse.errors import ProxyError
 from txsse.interfaces import Downstream
 from txsse.proxy.cors import cors_headers
 from txsse.proxy.forwarded import response_headers
 from txsse.proxy.routes import BoundRoute
-from txsse.wire.headers import Headers, get, without
+from txsse.wire.headers import Headers, Prepared, get, without
 from txsse.wire.http1 import RequestHead, ResponseHead, decoded_path
 
 RETRY_AFTER: Final = 5
@@ -28,25 +28,45 @@ def reason_of(status: int) -> bytes:
         return b""
 
 
-def about(ident: bytes, cold_start_header: str, cold: bool) -> Headers:
+def about(ident: bytes, cold_start_header: bytes = b"", cold: bool = False) -> Headers:
     """What every answer to an exchange tells of it."""
-    headers: Headers = [(cold_start_header.encode("latin-1"), b"true" if cold else b"false")] if cold_start_header else []
-    return [*headers, (b"X-Request-Id", ident)]
+    identified = (b"X-Request-Id", ident)
+    return [(cold_start_header, b"true" if cold else b"false"), identified] if cold_start_header else [identified]
 
 
-def relayed(head: ResponseHead, ours: Headers) -> Headers:
-    """Upstream's head as the client gets it; a request id of upstream's stays, any other field of the names in *ours* goes."""
-    theirs = response_headers(head)
-    if get(theirs, b"x-request-id") is not None:
-        ours = without(ours, (b"x-request-id",))
-    return [*without(theirs, [name.lower() for name, _ in ours]), *ours]
+class _Relayed:
+    """What was made of an upstream's head, kept in its ``plan``.
+
+    :ivar replaced: the fields of ours before which upstream's give way, lower-case.
+    :ivar identified: it has a request id of its own.
+    """
+
+    __slots__ = ("fields", "identified", "replaced")
+
+    def __init__(self, head: ResponseHead, replaced: bytes) -> None:
+        theirs = response_headers(head)
+        self.replaced = replaced
+        self.fields = Prepared(without(theirs, (replaced,)))
+        self.identified = get(theirs, b"x-request-id") is not None
 
 
-def committed(dialect: Dialect, request: RequestHead, route: BoundRoute, ours: Headers) -> Headers:
-    """The head of a stream that upstream has not begun yet."""
+def relayed(head: ResponseHead, ours: Headers, replaced: bytes) -> tuple[Prepared, Headers]:
+    """Upstream's head as the client gets it, and what is left of *ours*: a request id of upstream's stays.
+
+    :param ours: X-Request-Id last.
+    :param replaced: the name of a field that upstream may not set, lower-case; empty for none.
+    """
+    plan = head.plan
+    if not isinstance(plan, _Relayed) or plan.replaced != replaced:
+        plan = head.plan = _Relayed(head, replaced)
+    return plan.fields, ours[:-1] if plan.identified else ours
+
+
+def committed(content_type: bytes, request: RequestHead, route: BoundRoute, ours: Headers) -> Headers:
+    """The head of an answer that upstream has not begun yet."""
     return [
-        (b"Content-Type", dialect.content_type),
-        (b"Cache-Control", b"no-cache, no-transform"),
+        (b"Content-Type", content_type),
+        (b"Cache-Control", route.style.cache_control),
         (b"X-Accel-Buffering", b"no"),
         *ours,
         *cors_headers(request.headers, route.config.cors_origins),
@@ -78,6 +98,7 @@ def send_error(
     if head is not None and route is not None:
         headers += cors_headers(head.headers, route.config.cors_origins)
     has_body = head is None or head.method != b"HEAD"
+    downstream.cork()
     downstream.start(status, reason_of(status), headers, has_body=has_body)
     if has_body:
         downstream.write(body)

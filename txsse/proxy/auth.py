@@ -16,8 +16,8 @@ from urllib.parse import unquote_to_bytes
 
 import attrs
 
-from txsse.interfaces import Request
 from txsse.wire.headers import Headers
+from txsse.wire.http1 import RequestHead
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 _DIGEST: Final = re.compile(r"[0-9A-Fa-f]{64}")
@@ -73,13 +73,13 @@ class Keys:
                 return name
         return None
 
-    def strip(self, request: Request) -> Request:
-        """The request without the accepted keys it carried, wherever they were; every other credential stays, byte for byte.
+    def strip(self, head: RequestHead, path: bytes) -> tuple[RequestHead, bytes]:
+        """A head and a path without the accepted keys they carried, wherever they were; every other credential stays, byte for byte.
 
         For ``auth.forward = false``. A field that holds something else than a key of ours is meant for the upstream.
         """
         headers: Headers = []
-        for field, value in request.head.headers:
+        for field, value in head.headers:
             name = field.lower()
             if (key := _key_in_field(name, value)) is not None and self._name_of(key) is not None:
                 continue
@@ -88,7 +88,7 @@ class Keys:
                 if not value:
                     continue
             headers.append((field, value))
-        return attrs.evolve(request, head=attrs.evolve(request.head, headers=headers), path=self._strip_query(request.path))
+        return attrs.evolve(head, headers=headers), self._strip_query(path)
 
     def _name_of(self, key: bytes) -> str | None:
         """Compares with every entry, whatever the first ones say, so that the time tells nothing about which one matched."""

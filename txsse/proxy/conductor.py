@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from twisted.logger import Logger
 
-from txsse.clock import Alarms
+from txsse.clock import COMMIT_TICK, LONGEST_TICK, Alarms, Bucket
 from txsse.dialects import Dialect, Speaker
+from txsse.dialects.base import Members
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import events as ev
+from txsse.exchange.clocks import NEVER
 from txsse.exchange.collector import Collector
 from txsse.exchange.events import Timer
 from txsse.exchange.machine import Machine
@@ -28,18 +30,24 @@ from txsse.interfaces import Dispatch, Downstream, Failed, Fault, Request
 from txsse.proxy.hold import Hold
 from txsse.proxy.ledger import Tally
 from txsse.proxy.routes import BoundRoute
-from txsse.proxy.timers import Timers
-from txsse.wire.headers import Headers
+from txsse.wire.headers import Headers, Prepared, get
 from txsse.wire.http1 import ResponseHead
+from txsse.wire.peek import string_value
 
 DRAIN_LOOK = 0.005
 """Seconds between two looks at whether an error frame has left our buffer."""
 
-_PHASES: Final[dict[Phase, ev.Event]] = {
+LONGEST_SLEEP = 60.0
+"""Seconds after which an exchange looks at its clocks at the latest: so a deadline of some minutes that replaces one of ten does not
+move anything."""
+
+_TURNS: Final[dict[Phase, ev.Event]] = {
     Phase.FIRST_BYTE: ev.FirstByte(),
     Phase.FIRST_EVENT: ev.FirstEvent(),
     Phase.TERMINAL: ev.TerminalEvent(),
 }
+_PUNCTUAL: Final = frozenset((Timer.COMMIT, Timer.LINGER))
+_ROUTER_STATUS: Final = b"/models/sse"  # of llama.cpp's router
 _NO_BODY: Final = frozenset((204, 304))  # not 205, which is framed like any other (RFC 9112 section 6.3)
 
 
@@ -51,8 +59,8 @@ class Owner(Protocol):
     def upstream_head(self, conductor: Conductor) -> bytes:
         """The request's head as its upstream gets it."""
 
-    def relayed_headers(self, conductor: Conductor, head: ResponseHead) -> Headers:
-        """Upstream's head as the client gets it."""
+    def relayed_headers(self, conductor: Conductor, head: ResponseHead) -> tuple[Prepared, Headers]:
+        """Upstream's head as the client gets it: what every answer with it has in common, and what is this one's own."""
 
     def committed_headers(self, conductor: Conductor) -> Headers:
         """The head of a stream of our own."""
@@ -68,24 +76,35 @@ class Owner(Protocol):
 
 
 class Conductor:
-    """Implements ``Exchange`` towards the front and ``Receiver`` towards the upstream."""
+    """Implements ``Exchange`` towards the front and ``Receiver`` towards the upstream.
+
+    :param streaming: the client asked for a stream; *commits*: and may be sent a head of ours.
+    :param pads: the answer is JSON that does not stream, and may be kept alive with blanks before it.
+    :param interval: of keepalives, in seconds.
+    :param members: of the request's body.
+    """
 
     __slots__ = (
         "_alarms",
+        "_bucket",
         "_collector",
+        "_corked",
         "_dispatch",
         "_driving",
-        "_ended",
         "_flying",
         "_has_body",
         "_hold",
+        "_interval",
         "_later",
         "_machine",
+        "_model",
         "_owner",
         "_relay",
-        "_timers",
+        "_sleeps_until",
+        "cold",
         "dialect",
         "downstream",
+        "pads",
         "paused",
         "read",
         "request",
@@ -107,7 +126,10 @@ class Conductor:
         dialect: Dialect,
         *,
         streaming: bool,
-        model: str,
+        commits: bool,
+        pads: bool = False,
+        interval: float,
+        members: Members,
         show_text: bool,
         request_id: bytes,
     ) -> None:
@@ -117,26 +139,38 @@ class Conductor:
         self.dialect = dialect
         self.streaming = streaming
         self.request_id = request_id
+        self.pads = pads
+        self._model = members.get("model")
+        self._interval = interval
+        self.cold = False
         self.tally = Tally(bytes_in=len(request.body))
         downstream.stall_timeout = route.config.stream.stall_timeout
-        voice = Voice(dialect, route.policy, lambda: _speaker(model), self._hold_status, show_text)
         self._owner = owner
         self._alarms = owner.alarms
-        self._machine = Machine(
-            route.policy, voice, streaming=streaming, began=request.began, received=request.received, on_phase=self._on_phase
+        self._machine: Machine | None = Machine(
+            route.policy,
+            Voice(dialect, route.policy, self, show_text, pads),
+            commits=commits or pads,
+            interval=interval,
+            follows=members.get("return_progress") == b"true" or request.path.startswith(_ROUTER_STATUS),
+            began=request.began,
+            received=request.received,
+            turns=self,
         )
-        self._timers = Timers(owner.alarms, self)
-        self._hold = Hold(route, owner.alarms, self.tally, self._drive)
+        self._bucket: Bucket | None = None
+        self._sleeps_until = NEVER
+        self._hold: Hold | None = None
         self._relay: Relay | None = None
         self._collector: Collector | None = None
         self._has_body = True
         self._dispatch: Dispatch | None = None
         self.paused = False
+        # When bytes last went through, in reactor seconds:
         self.wrote = self.read = request.received
+        self._corked = False  # more of a read is still to be told
         self._driving = False
-        self._ended = False
         self._flying = False
-        self._later: list[ev.Event] = []
+        self._later: list[ev.Event] | None = None
 
     def begin(self) -> None:
         """The request is complete: let it live."""
@@ -148,11 +182,7 @@ class Conductor:
 
     @property
     def held(self) -> bool:
-        return not self._ended and self._machine.state is State.HELD
-
-    @property
-    def cold(self) -> bool:
-        return self._machine.cold
+        return self._machine is not None and self._machine.state is State.HELD
 
     # -- from the front (Exchange)
 
@@ -173,6 +203,16 @@ class Conductor:
         self._drive(ev.ClientStalled())
 
     # -- from the upstream (Receiver)
+
+    def cork(self) -> None:
+        self._corked = True
+        self.downstream.cork()
+
+    def uncork(self) -> None:
+        self._corked = False
+        self.downstream.uncork()
+        if self._machine is not None:
+            self._mind_clocks(self._machine)
 
     def response_started(self, head: ResponseHead) -> None:
         self.read = self._alarms.seconds()
@@ -222,18 +262,26 @@ class Conductor:
     def _drive(self, event: ev.Event) -> None:
         """Give the machine an event and do what it says. An event that comes up while doing so waits for its turn."""
         if self._driving:
-            self._later.append(event)
+            self._later = [*(self._later or ()), event]
             return
-        if self._ended:
+        machine = self._machine
+        if machine is None:
             return
         self._driving = True
         try:
-            while not self._ended:
-                for action in self._machine.handle(event, self._alarms.seconds()):
+            while True:
+                todo = machine.handle(event, self._alarms.seconds())
+                self.cold = machine.cold
+                for action in todo:
                     _PERFORM[type(action)](self, action)
-                if not self._later:
+                if self._machine is None:
                     return
-                event = self._later.pop(0)
+                if self._later is None:
+                    break
+                event, *later = self._later
+                self._later = later or None
+            if not self._corked:  # the next thing told may be the end
+                self._mind_clocks(machine)
         except Exception:
             self._log.failure("an exchange broke")
             self._break_off()
@@ -242,24 +290,79 @@ class Conductor:
 
     def _break_off(self) -> None:
         """A bug of ours: nothing may hang because of it, nor look like a success."""
-        if self._ended:
+        if self._machine is None:
             return
-        self._hold.stop()
+        self._stop_waiting(act.StopWaiting())
         if self._dispatch is not None:
             self._abort_upstream(act.AbortUpstream())
         self.downstream.abort()
         self._done(act.Done("upstream_error", "internal"))
 
-    def _on_phase(self, phase: Phase) -> None:
-        self._drive(_PHASES[phase])
+    def turned(self, phase: Phase) -> None:
+        self._drive(_TURNS[phase])
+
+    # -- the clocks
+
+    def _mind_clocks(self, machine: Machine) -> None:
+        if machine.clocks.changed:
+            machine.clocks.changed = False
+            self._sleep(machine)
+
+    def _sleep(self, machine: Machine, latest: float = NEVER) -> None:
+        """Be woken when the next clock is up, or at *latest*. Who is to be woken earlier than that sleeps on and looks then."""
+        due = min(machine.clocks.next(self.wrote, self.read), latest)
+        if due >= self._sleeps_until:
+            return
+        self._wake_never()
+        now = self._alarms.seconds()
+        left = min(max(due - now, 0.0), LONGEST_SLEEP)
+        punctual = any(machine.clocks.runs(timer) for timer in _PUNCTUAL)
+        self._sleeps_until = now + left
+        self._bucket = self._alarms.enter(self, left, tick=COMMIT_TICK if punctual else LONGEST_TICK)
+
+    def _wake_never(self) -> None:
+        bucket, self._bucket = self._bucket, None
+        if bucket is not None:
+            bucket.pop(self, None)
+
+    def wake(self) -> None:
+        """Called by the alarms: let the clocks ring that are up."""
+        machine, self._bucket, self._sleeps_until = self._machine, None, NEVER
+        if machine is None:
+            return
+        now = self._alarms.seconds()
+        policy = self.route.policy
+        if self.paused:
+            self.read = now  # upstream is silent because we do not listen
+        again = NEVER
+        if self.downstream.pending():
+            # The client is not reading: more would only queue up. The interval begins when the last byte leaves.
+            again = self.wrote = now + self._interval / 10
+        while (timer := machine.clocks.up(now, self.wrote, self.read)) is not None:
+            if timer is Timer.KEEPALIVE:
+                self.wrote = now  # or in a moment; where nothing may be said, the next chance is an interval later
+            elif timer is Timer.HEARTBEAT and again != NEVER:
+                machine.clocks.start(timer, policy.heartbeat / 10, now)
+                continue
+            self._drive(ev.Elapsed(timer, now - self.read))
+            if self._machine is None:
+                return
+        self._sleep(machine, again)
 
     # -- actions
 
     def _await_ready(self, action: act.AwaitReady) -> None:
+        self._hold = Hold(self.route, self._alarms, self.tally, self._waited)
         self._hold.begin()
 
+    def _waited(self, event: ev.Event) -> None:
+        self._hold = None
+        self._drive(event)
+
     def _stop_waiting(self, action: act.StopWaiting) -> None:
-        self._hold.stop()
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.stop()
 
     def _send_upstream(self, action: act.Dispatch) -> None:
         request = self.request
@@ -307,13 +410,17 @@ class Conductor:
 
     def _commit(self, action: act.Commit) -> None:
         self.tally.status = 200
+        self.downstream.cork()  # the first words leave in the same write
         self.downstream.start(200, b"OK", self._owner.committed_headers(self))
         self._send(action)
+        if not self._corked:
+            self.downstream.uncork()
 
     def _relay_head(self, action: act.RelayHead) -> None:
         head = action.head
         self.tally.status = head.status
-        self.downstream.start(head.status, head.reason, self._owner.relayed_headers(self, head), has_body=action.has_body)
+        common, own = self._owner.relayed_headers(self, head)
+        self.downstream.start(head.status, head.reason, own, common=common, has_body=action.has_body)
         self.wrote = self._alarms.seconds()
         self._forget_body()
 
@@ -360,26 +467,11 @@ class Conductor:
         self.tally.bytes_out += len(data)
         self.downstream.write(data)
 
-    def _set_timer(self, action: act.SetTimer) -> None:
-        self._timers.set(action.timer, action.delay)
-
-    def _cancel_timer(self, action: act.CancelTimer) -> None:
-        self._timers.cancel(action.timer)
-
-    def _cancel_timers(self, action: act.CancelTimers) -> None:
-        self._timers.cancel_all()
-
-    def rang(self, timer: Timer) -> None:
-        self._drive(ev.Elapsed(timer))
-
-    def unsent(self) -> int:
-        return self.downstream.pending()
-
     def _await_drain(self, action: act.AwaitDrain) -> None:
         self._look_drained()
 
     def _look_drained(self) -> None:
-        if self._ended:
+        if self._machine is None:
             return
         if self.downstream.pending():
             self._alarms.set(DRAIN_LOOK, self._look_drained)
@@ -396,27 +488,25 @@ class Conductor:
         self.downstream.abort()
 
     def _done(self, done: act.Done) -> None:
-        self._ended = True
-        self._timers.cancel_all()
-        self._relay = None
+        # Machine, relay and hold call us back: without these cuts each exchange would be left to the cycle collector.
+        self._machine = self._relay = self._hold = None
+        self._wake_never()
         self._forget_body()
         self._owner.exchange_ended(self, done)
-        # These call us back: without these cuts each exchange would be left to the cycle collector.
-        del self._machine, self._timers, self._hold
 
-    # -- helpers
+    # -- for the voice (Source)
 
-    def _hold_status(self) -> HoldStatus:
+    def speaker(self) -> Speaker:
+        client = get(self.request.head.headers, b"user-agent") or b""
+        return Speaker(secrets.token_hex(8), int(time.time()), string_value(self._model) or "unknown", client.decode("latin-1"))
+
+    def hold_status(self) -> HoldStatus:
         gate = self.route.backend.gate
         elapsed = self._alarms.seconds() - self.request.received
         return HoldStatus(self.route.backend.name, gate.state.value, elapsed, detail=gate.last_error)
 
 
-def _speaker(model: str) -> Speaker:
-    return Speaker(secrets.token_hex(8), int(time.time()), model or "unknown")
-
-
-_PERFORM: Final[dict[type[Any], Callable[[Conductor, Any], None]]] = {
+_PERFORM: Final[Mapping[type[Any], Callable[[Conductor, Any], None]]] = {
     act.AwaitReady: Conductor._await_ready,
     act.StopWaiting: Conductor._stop_waiting,
     act.Dispatch: Conductor._send_upstream,
@@ -429,9 +519,6 @@ _PERFORM: Final[dict[type[Any], Callable[[Conductor, Any], None]]] = {
     act.OpenRelay: Conductor._open_relay,
     act.Send: Conductor._send,
     act.PassOn: Conductor._pass_on,
-    act.SetTimer: Conductor._set_timer,
-    act.CancelTimer: Conductor._cancel_timer,
-    act.CancelTimers: Conductor._cancel_timers,
     act.PauseUpstream: Conductor._pause_upstream,
     act.ResumeUpstream: Conductor._resume_upstream,
     act.AbortUpstream: Conductor._abort_upstream,

@@ -20,14 +20,15 @@ from txsse.proxy.admission import NOBODY, PEEK_AT_ONCE, Admission, Members, is_s
 from txsse.proxy.answers import about, committed, reason_of, relayed, send_error
 from txsse.proxy.auth import Keys
 from txsse.proxy.conductor import Conductor
-from txsse.proxy.cors import is_preflight, preflight_headers
-from txsse.proxy.forwarded import TrustedProxies, request_id, seen_own_via, upstream_head
+from txsse.proxy.cors import preflight_headers
+from txsse.proxy.forwarded import RequestIds, TrustedProxies
 from txsse.proxy.ledger import CLIENT_CLOSED, Ledger
+from txsse.proxy.plan import plan_of
 from txsse.proxy.routes import BoundRoute, RouteTable
 from txsse.upstream.backend import Backend
 from txsse.upstream.state import State
-from txsse.wire.headers import Headers
-from txsse.wire.http1 import RequestHead, ResponseHead, decoded_path, split_target
+from txsse.wire.headers import Headers, Prepared
+from txsse.wire.http1 import RequestHead, ResponseHead
 from txsse.wire.peek import string_value
 
 
@@ -52,6 +53,7 @@ class Proxy:
         self._ledger = Ledger(self.metrics, access_log)
         self._cooperator = Cooperator(scheduler=lambda turn: reactor.callLater(0, turn))
         self._admissions: set[Admission] = set()
+        self._ids = RequestIds()
         self.configure(configuration)
 
     # -- the configuration
@@ -79,6 +81,7 @@ class Proxy:
             if backends.get(name) is not backend:
                 backend.retire()
         self.configuration = configuration
+        self._cold_start_header = configuration.server.cold_start_header.encode("latin-1")
         self.backends = backends
         self.table = RouteTable(routes)
         self._keys = keys
@@ -103,29 +106,34 @@ class Proxy:
     # -- from the fronts (Handler)
 
     def screen(self, head: RequestHead, host: bytes, path: bytes, peer: str) -> ProxyError | None:
-        if seen_own_via(head.headers, self.instance):
+        plan = plan_of(head, self.table, self.instance)
+        route = plan.route
+        if plan.loops:
             return ProxyError("loop_detected", "This request has come through this proxy before. Check what the upstream's URL points to.")
-        route = self.table.find(head, host, decoded_path(path), any_model=True)
-        if route is not None and is_preflight(head) and route.config.cors_origins:
+        if plan.preflight and route is not None and route.config.cors_origins:
             return None  # browsers send preflights without credentials
         if self._keys is not None and self._keys.check(head.headers, path) is None:
             return ProxyError("invalid_api_key", "The API key is missing or not one of this proxy's. Send it as Authorization: Bearer.")
         return None if route is not None else _no_route()
 
     def open(self, request: Request, downstream: Downstream) -> Exchange:
+        plan = plan_of(request.head, self.table, self.instance)
+        if plan.opaque:
+            return self._start(request, downstream, None)
         if len(request.body) <= PEEK_AT_ONCE:
-            return self._start(request, downstream, look_at_once(request))
+            return self._start(request, downstream, look_at_once(request.body, whole=plan.must_look))
         admission = Admission(request, downstream, self._start, self._admission_over)
         self._admissions.add(admission)
         admission.go(self._cooperator)
         return admission
 
     def refuse(self, error: ProxyError, head: RequestHead | None, path: bytes, peer: str, downstream: Downstream) -> None:
-        route = None if head is None else self.table.find(head, split_target(head)[0], decoded_path(path), any_model=True)
+        plan = None if head is None else plan_of(head, self.table, self.instance)
+        route = None if plan is None else plan.route
         # A route that would have taken another model lends its CORS fields and dialect, but the request is not its own.
         name = route.name if route is not None and error.code != "no_route" else ""
-        ident = request_id(head.headers if head is not None else [])
-        size = send_error(error, head, path, route, about(ident, "", False), downstream)
+        ident = self._request_id(head)
+        size = send_error(error, head, path, route, about(ident), downstream)
         self.metrics.rejections[error.code] += 1
         self._ledger.answered(
             head, path, peer, ident, name, error.http_status, error=error, outcome=failures.outcome_of(error.code), bytes_out=size
@@ -137,47 +145,58 @@ class Proxy:
         self._admissions.discard(admission)
         if abandoned:
             request = admission.request
-            ident = request_id(request.head.headers)
+            ident = self._request_id(request.head)
             self._ledger.answered(request.head, request.path, request.peer, ident, "", CLIENT_CLOSED, outcome="client_closed")
 
     def _start(self, request: Request, downstream: Downstream, members: Members | None) -> Exchange:
         """Everything about the request is known: find its route and let it live."""
-        path = decoded_path(request.path)
-        name = string_value(members.get("model")) if members else None
-        route = self.table.find(request.head, request.host, path, name)
+        plan = plan_of(request.head, self.table, self.instance)
+        name = members.get("model") if members else None
+        route = self.table.find(request.head, string_value(name)) if self.table.by_model else plan.route
         if route is None:
             self.refuse(_no_route(), request.head, request.path, request.peer, downstream)
             return NOBODY
-        if self._answer_preflight(request, route, downstream):
+        request_id = self._request_id(request.head)
+        if plan.preflight and self._answer_preflight(request, route, request_id, downstream):
             return NOBODY
         if self._keys is not None and not self.configuration.auth.forward:
-            request = self._keys.strip(request)
-        dialect = route.dialect(path)
+            plan.strip(request, self._keys)
+        dialect = plan.dialect if plan.dialect is not None and route is plan.route else route.dialect(request.head.decoded_path)
+        streaming = is_streaming(route.config.streaming, request, members, dialect, takes_events=plan.takes_events)
+        # A POST to an API that we do not know: what its clients make of a head that upstream did not send, nobody can tell.
+        stranger = dialect.name == "sse" and route.config.dialect == "auto" and request.head.method != b"GET"
+        commits = streaming and (not stranger or route.config.streaming == "always")
         conductor = Conductor(
             self,
             route,
             request,
             downstream,
             dialect,
-            streaming=is_streaming(route.config.streaming, request, members),
-            model=name or "",
-            show_text=members is not None and dialect.may_show_text(members),
-            request_id=request_id(request.head.headers),
+            streaming=streaming,
+            commits=commits,
+            pads=not streaming and route.policy.pads_json and request.head.method != b"HEAD",
+            interval=plan.interval(route.policy.interval),
+            members=members or {},
+            show_text=commits and members is not None and dialect.may_show_text(members),
+            request_id=request_id,
         )
         self.exchanges.add(conductor)
         self._ledger.began(conductor)
         conductor.begin()
         return conductor
 
-    def _answer_preflight(self, request: Request, route: BoundRoute, downstream: Downstream) -> bool:
+    def _request_id(self, head: RequestHead | None) -> bytes:
+        """The client's, or a new one."""
+        return (head.request_id if head is not None else None) or self._ids.new()
+
+    def _answer_preflight(self, request: Request, route: BoundRoute, ident: bytes, downstream: Downstream) -> bool:
         """A browser's preflight must not have to wait for a model to load; a ready upstream answers it itself."""
-        if not route.config.cors_origins or route.backend.ready or not is_preflight(request.head):
+        if not route.config.cors_origins or route.backend.ready:
             return False
         headers = preflight_headers(request.head.headers, route.config.cors_origins)
         if headers is None:
             return False
-        ident = request_id(request.head.headers)
-        downstream.start(204, reason_of(204), [*headers, *about(ident, "", False)], has_body=False)
+        downstream.start(204, reason_of(204), [*headers, *about(ident)], has_body=False)
         downstream.finish()
         self._ledger.answered(request.head, request.path, request.peer, ident, route.name, 204)
         return True
@@ -185,18 +204,17 @@ class Proxy:
     # -- for the conductors (Owner)
 
     def upstream_head(self, conductor: Conductor) -> bytes:
-        return upstream_head(
-            conductor.request,
-            conductor.route.forwarding,
-            request_id=conductor.request_id,
-            writes_stream=conductor.streaming,
-        )
+        request = conductor.request
+        plan = plan_of(request.head, self.table, self.instance)
+        outline = plan.outline(request, conductor.route, writes_stream=conductor.streaming)
+        return outline.fill(conductor.request_id, len(request.body))
 
-    def relayed_headers(self, conductor: Conductor, head: ResponseHead) -> Headers:
-        return relayed(head, self._about(conductor))
+    def relayed_headers(self, conductor: Conductor, head: ResponseHead) -> tuple[Prepared, Headers]:
+        return relayed(head, self._about(conductor), self._cold_start_header.lower())
 
     def committed_headers(self, conductor: Conductor) -> Headers:
-        return committed(conductor.dialect, conductor.request.head, conductor.route, self._about(conductor))
+        content_type = b"application/json" if conductor.pads else conductor.dialect.content_type
+        return committed(content_type, conductor.request.head, conductor.route, self._about(conductor))
 
     def answer_error(self, conductor: Conductor, error: ProxyError) -> None:
         request = conductor.request
@@ -213,7 +231,7 @@ class Proxy:
         self._ledger.ended(conductor, done, self.alarms.seconds())
 
     def _about(self, conductor: Conductor) -> Headers:
-        return about(conductor.request_id, self.configuration.server.cold_start_header, conductor.cold)
+        return about(conductor.request_id, self._cold_start_header, conductor.cold)
 
     # -- the end
 

@@ -9,7 +9,8 @@ from functools import partial
 import attrs
 
 from txsse.config import model
-from txsse.dialects import DIALECTS, Dialect, detect
+from txsse.dialects import Dialect, choose
+from txsse.dialects.styles import STYLES, Style
 from txsse.exchange.policy import Policy
 from txsse.proxy.forwarded import Forwarding, TrustedProxies
 from txsse.upstream.backend import Backend
@@ -48,7 +49,9 @@ def policy_of(route: model.Route, upstream: model.Upstream) -> Policy:
         commit_after=route.keepalive.commit_after,
         interval=route.keepalive.interval,
         heartbeat=route.keepalive.heartbeat,
+        heartbeat_midstream=route.keepalive.heartbeat_midstream,
         form=route.keepalive.form,
+        normalise=route.keepalive.normalise,
         first_byte=upstream.timeouts.first_byte,
         idle=upstream.timeouts.idle,
         total=upstream.timeouts.total,
@@ -59,6 +62,7 @@ def policy_of(route: model.Route, upstream: model.Upstream) -> Policy:
         error_end=route.stream.error_end,
         error_event=route.stream.error_event,
         require_done=route.stream.require_done,
+        pads_json=route.keepalive.json == "whitespace",
     )
 
 
@@ -73,26 +77,31 @@ class Room:
 class BoundRoute:
     """A route tied to its backend, with everything worked out that does not depend on the request."""
 
+    name: str
     config: model.Route
     backend: Backend
     policy: Policy
     forwarding: Forwarding
+    style: Style
     _path: re.Pattern[str]
     _host: re.Pattern[str] | None
     _method: re.Pattern[str] | None
     _headers: tuple[tuple[bytes, re.Pattern[str]], ...]
     wanted_model: re.Pattern[str] | None
     room: Room = attrs.field(factory=Room)
+    _spoken: dict[Dialect, Dialect] = attrs.field(init=False, factory=dict)  # as this route's style varies them
 
     @classmethod
     def bind(cls, route: model.Route, backend: Backend, instance: str, trusted: TrustedProxies) -> BoundRoute:
         """:raises ValueError: its upstream's ``set_headers`` cannot be sent."""
         match = route.match
         return cls(
+            name=route.name,
             config=route,
             backend=backend,
             policy=policy_of(route, backend.config),
             forwarding=Forwarding(backend.target.authority, instance, backend.config.host, backend.set_headers, trusted),
+            style=STYLES[route.hold.style],
             path=path_glob(match.path),
             host=path_glob(match.host.lower()) if match.host else None,
             method=glob(match.method.upper()) if match.method else None,
@@ -100,13 +109,13 @@ class BoundRoute:
             wanted_model=glob(match.model) if match.model else None,
         )
 
-    @property
-    def name(self) -> str:
-        return self.config.name
-
     def dialect(self, path: str) -> Dialect:
-        name = self.config.dialect
-        return detect(path) if name == "auto" else DIALECTS[name]
+        """The one that a request for this decoded path speaks."""
+        chosen = choose(self.config.dialect, path)
+        spoken = self._spoken.get(chosen)
+        if spoken is None:
+            spoken = self._spoken[chosen] = self.style.vary(chosen)
+        return spoken
 
     def meets(self, head: RequestHead, host: str, path: str) -> bool:
         """Does the head fit? (A model can only be compared once the body is there.)"""
@@ -126,14 +135,16 @@ class RouteTable:
 
     def __init__(self, routes: Sequence[BoundRoute]) -> None:
         self.routes = tuple(routes)
+        self.by_model = any(route.wanted_model is not None for route in routes)
+        self.by_request_id = any("x-request-id" in map(str.lower, route.config.match.header) for route in routes)
 
-    def find(self, head: RequestHead, host: bytes, path: str, model: str | None = None, *, any_model: bool = False) -> BoundRoute | None:
+    def find(self, head: RequestHead, model: str | None = None, *, any_model: bool = False) -> BoundRoute | None:
         """The first route met. *any_model*: before the body is read, routes that ask for a model are taken to fit."""
-        name = _hostname(host)
+        name = _hostname(head.host)
         for route in self.routes:
             if route.wanted_model is not None and not any_model and (model is None or not route.wanted_model.fullmatch(model)):
                 continue
-            if route.meets(head, name, path):
+            if route.meets(head, name, head.decoded_path):
                 return route
         return None
 

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
-
 from txsse.clock import Alarms
 from txsse.config import model
 from txsse.interfaces import Dispatch, Receiver
@@ -90,9 +88,6 @@ class Backend:
     @property
     def ready(self) -> bool:
         return self.gate.ready
-
-    def wait(self) -> Deferred[None]:
-        return self.gate.wait()
 
     def dispatch(self, head: bytes, body: bytes, method: bytes, receiver: Receiver, *, fresh: bool) -> Dispatch:
         """Send a request; what becomes of it the receiver hears. The caller counts it in :attr:`in_flight`."""
