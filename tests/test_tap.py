@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from twisted.application.service import MultiService
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python import usage
 
 from txsse import __version__
 from txsse.demo import DemoService
@@ -159,7 +160,7 @@ def test_a_service_with_one_upstream_and_signals_once_the_reactor_runs() -> None
     (proxy,) = service
     assert isinstance(proxy, ProxyService)
     assert proxy.proxy.configuration.upstream[0].url == "http://127.0.0.1:8080"
-    assert [hook.__name__ for hook, _, _ in reactor.whenRunningHooks] == ["install"]
+    assert [hook.__name__ for hook, _, _ in reactor.whenRunningHooks] == ["install", "settle"]
     assert proxy.reload() is False
 
 
@@ -232,7 +233,82 @@ def test_a_listener_that_cannot_be_opened_ends_with_2(capsys: pytest.CaptureFixt
     assert "sse-proxy: cannot listen on unix:/nonexistent/folder/socket" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hidden"),
+    [
+        ([], True),
+        (["--listen", "unix:/run/txsse.sock"], True),
+        (["--admin", "none"], True),
+        (["--listen", "ssl:443:privateKey=tests/test_tap.py"], False),
+        (["--admin", "ssl:9180:privateKey=tests/test_tap.py:interface=127.0.0.1"], False),
+        (["--upstream", "HTTPS://127.0.0.1:8443"], False),
+    ],
+)
+def test_pyopenssl_is_hidden_where_nothing_speaks_tls(arguments: list[str], hidden: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "OpenSSL")
+    parsed(*ONE, *arguments)
+    assert (sys.modules.get("OpenSSL", "") is None) is hidden
+
+
+def test_pyopenssl_is_not_hidden_from_a_log_observer_of_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "OpenSSL")
+    options = Options()
+    options.parent = usage.Options()
+    options.parent["logger"] = "somebody.observer"
+    options.parseOptions(ONE)
+    assert "OpenSSL" not in sys.modules or sys.modules["OpenSSL"] is not None
+
+
 # -- as a process
+
+
+def modules_after(code: str) -> set[str]:
+    ended = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\nprint(*(name for name, module in sys.modules.items() if module))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(ended.stdout.split())
+
+
+HEAVY = {
+    "OpenSSL",
+    "cryptography",
+    "treq",
+    "klein",
+    "werkzeug",
+    "prometheus_client",
+    "twisted.web",
+    "txsse.admin.site",
+    "txsse.upstream.tls",
+}
+
+
+def test_importing_the_plugin_imports_no_socket_and_nothing_heavy() -> None:
+    assert modules_after("import txsse.tap") & {*HEAVY, "twisted.internet.tcp", "twisted.internet.reactor"} == set()
+
+
+def test_a_proxy_that_listens_has_not_imported_what_it_may_never_need() -> None:
+    seen = modules_after(
+        """
+from txsse.tap import Options, makeService
+options = Options()
+options.parseOptions(["--upstream=http://127.0.0.1:9", "--listen=tcp:0:interface=127.0.0.1", "--admin=tcp:0:interface=127.0.0.2"])
+service = makeService(options)
+service.privilegedStartService()
+service.startService()
+"""
+    )
+    assert "txsse.admin.listener" in seen
+    assert seen & HEAVY == set()
+
+
+def test_the_collector_need_not_look_at_what_the_start_has_made() -> None:
+    code = "import gc\nfrom txsse.tap import settle\nsettle()\nprint(gc.get_freeze_count(), len(gc.get_objects()))"
+    frozen, seen = map(int, subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split())
+    assert frozen > 10_000
+    assert seen < 1_000
 
 
 def twistd(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import resource
 import secrets
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
-from OpenSSL import SSL, crypto
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
@@ -18,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txsse import __version__
-from txsse.admin.view import Demand, Status, UpstreamStatus
+from txsse.admin.listener import AdminFactory
 from txsse.config.model import Configuration, Server
 from txsse.front.limits import Budget
 from txsse.front.site import ProxySite
@@ -26,7 +25,10 @@ from txsse.logs import AccessLog, Write, destination
 from txsse.metrics import Metrics
 from txsse.proxy.handler import Proxy
 from txsse.sockets import deepen
-from txsse.upstream.tls import tls_reason
+from txsse.upstream.tls_errors import tls_reason
+
+if TYPE_CHECKING:
+    from txsse.admin.view import Demand, Status, UpstreamStatus
 
 LOOK: Final = 0.02
 """Seconds between two looks at what is still open while draining."""
@@ -113,10 +115,8 @@ class ProxyService(Service):
             for text in server.listen:
                 self.ports.append(self._open(text, self._site))
             if server.admin != "none":
-                from txsse.admin.site import make_site
-
-                site = make_site(self, self._reactor, hosts=server.admin_hosts, token=server.admin_token.reveal())
-                self.admin_port = self._open(server.admin, site)
+                admin = AdminFactory(self, self._reactor, hosts=server.admin_hosts, token=server.admin_token.reveal())
+                self.admin_port = self._open(server.admin, admin)
         except ListenError:
             for port in self.ports:
                 maybeDeferred(port.stopListening)
@@ -261,9 +261,8 @@ class ProxyService(Service):
 
 def _why_not(error: BaseException | None) -> str:
     """Why a listener could not be opened. OpenSSL's own words for a bad file are a list of tuples."""
-    if isinstance(error, SSL.Error | crypto.Error):
-        return f"its key or certificate cannot be used ({tls_reason(error)}); allowed: PEM files, the key unencrypted"
-    return str(error)
+    reason = tls_reason(error)
+    return str(error) if reason is None else f"its key or certificate cannot be used ({reason}); allowed: PEM files, the key unencrypted"
 
 
 def _within_descriptors(server: Server) -> Server:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import attrs
 import pytest
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.web.http import _GenericHTTPChannelProtocol
 
-from txsse.admin.site import make_site
+from txsse.admin.listener import AdminFactory
 from txsse.admin.view import Demand, Status
 from txsse.metrics import Metrics
 
@@ -77,8 +76,8 @@ def ask(
 
 
 def exchange(raw: bytes, *, proxy: FakeProxy | None = None, token: str = "") -> Answer:
-    site = make_site(proxy or FakeProxy(), Clock(), token=token)
-    channel = site.buildProtocol(None)
+    channel = AdminFactory(proxy or FakeProxy(), Clock(), token=token).buildProtocol(None)
+    assert channel is not None
     transport = StringTransport()
     channel.makeConnection(transport)
     channel.dataReceived(raw)
@@ -209,6 +208,18 @@ def test_a_large_or_endless_body_is_refused_at_the_head(fields: dict[str, str]) 
     assert answer.closed
 
 
-def test_importing_the_site_module_imports_neither_klein_nor_a_reactor() -> None:
-    code = "import sys, txsse.admin.site; sys.exit(bool({'klein', 'prometheus_client', 'twisted.internet.reactor'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_nothing_ticks_while_nobody_asks() -> None:
+    clock = Clock()
+    factory = AdminFactory(FakeProxy(), clock)
+    factory.doStart()
+    assert factory.buildProtocol(None) is not None
+    factory.doStop()
+    assert clock.getDelayedCalls() == []
+
+
+def test_all_connections_share_one_application() -> None:
+    factory = AdminFactory(FakeProxy(), Clock())
+    one, other = factory.buildProtocol(None), factory.buildProtocol(None)
+    assert isinstance(one, _GenericHTTPChannelProtocol)
+    assert isinstance(other, _GenericHTTPChannelProtocol)
+    assert one.factory is other.factory

@@ -1,4 +1,4 @@
-"""The admin listener's paths, as a Klein application. Importing this imports Klein, and with it the reactor: see :mod:`.site`."""
+"""The admin listener's paths, as a Klein application. Importing this imports Klein, and with it the reactor: see :mod:`.listener`."""
 
 from __future__ import annotations
 

@@ -12,10 +12,12 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
-from twisted.web.http_headers import Headers
+
+if TYPE_CHECKING:
+    from twisted.web.http_headers import Headers
 
 OPEN_PATHS: Final = frozenset((b"/healthz", b"/readyz", b"/metrics", b"/queue"))
 

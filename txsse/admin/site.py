@@ -1,8 +1,7 @@
-"""The admin listener's ``Site``: the guard in front, the Klein application behind it."""
+"""The admin listener's ``Site``: the guard in front, the Klein application behind it. Imported when the first connection comes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -13,26 +12,20 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 from txsse.admin.answers import answer_error
-from txsse.admin.guard import Guard
+from txsse.admin.app import AdminApp
 
 if TYPE_CHECKING:
+    from txsse.admin.guard import Guard
     from txsse.admin.view import AdminView
 
 MAX_BODY: Final = 64 * 1024
 IDLE_TIMEOUT: Final = 60  # seconds
 
 
-def make_site(view: AdminView, reactor: IReactorTime, *, hosts: Iterable[str] = (), token: str = "") -> Site:
-    """The factory to listen with.
-
-    Klein is imported here, for it installs a reactor: call this when the reactor runs or is chosen, not while options are parsed.
-
-    :param hosts: ``server.admin_hosts``.
-    :param token: ``server.admin_token``.
-    """
-    from txsse.admin.app import AdminApp
-
-    root = _Guarded(Guard(hosts, token), AdminApp(view).app.resource())
+def make_site(view: AdminView, guard: Guard, reactor: IReactorTime) -> Site:
+    """The site behind a listener; it is asked for protocols only and never started, for what ``Site`` does then (a clock for its log
+    that ticks once a second) nobody needs here."""
+    root = _Guarded(guard, AdminApp(view).app.resource())
     return _AdminSite(root, requestFactory=_AdminRequest, timeout=IDLE_TIMEOUT, reactor=reactor)
 
 

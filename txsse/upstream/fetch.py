@@ -1,4 +1,4 @@
-"""GET one page of an upstream, for its probe: a connection of its own, no cookies, no redirects, a bounded body, an exact abort.
+"""Ask for one page: a connection of its own, no cookies, no redirects, a bounded body, an exact abort. For probes and wake steps.
 
 Imports treq and the web client, which is half of the proxy's import time: imported itself only when the first probe asks a page.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import attrs
-from OpenSSL import SSL
 from treq.client import HTTPClient
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred
@@ -24,7 +23,7 @@ from zope.interface import implementer
 from txsse.interfaces import Failed, Fault
 from txsse.upstream.endpoints import ConnectFailed, Target, connect
 from txsse.upstream.presets import Answer
-from txsse.upstream.tls import tls_reason
+from txsse.upstream.tls_errors import tls_reason
 from txsse.wire.headers import Headers, end_to_end, get, without
 
 BODY_LIMIT: Final = 64 * 1024  # bytes of an answer that are read; the rest is not waited for
@@ -34,11 +33,14 @@ class FetchFailed(Exception):
     """There was a connection, and no usable answer on it; the text says why without addresses or the peer's own words."""
 
 
-async def fetch(reactor: Any, target: Target, path: str, headers: Headers, timeout: float) -> Answer:
-    """GET *path*; when this returns, fails or is cancelled, the connection is gone.
+async def fetch(
+    reactor: Any, target: Target, path: str, headers: Headers, timeout: float, method: str = "GET", content: bytes = b""
+) -> Answer:
+    """Ask for *path*; when this returns, fails or is cancelled, the connection is gone.
 
     :param headers: sent besides our own; a Host among them replaces the target's.
     :param timeout: seconds to connect. There is no limit for the rest: the caller cancels.
+    :param content: the request's body.
     :raises ConnectFailed: it did not come to a connection, or TLS failed on it: a server may refuse us as late as that.
     :raises FetchFailed: it did not come to a complete answer.
     """
@@ -46,9 +48,11 @@ async def fetch(reactor: Any, target: Target, path: str, headers: Headers, timeo
     client = HTTPClient(Agent.usingEndpointFactory(reactor, leash))
     body = _Body()
     try:
-        response = await client.get(
+        response = await client.request(
+            method,
             f"http://localhost{path}",  # the leash knows where to connect, and the Host field is ours
             headers=_request_fields(target.authority, headers),
+            data=content or None,
             allow_redirects=False,
             unbuffered=True,
             reactor=reactor,
@@ -60,8 +64,8 @@ async def fetch(reactor: Any, target: Target, path: str, headers: Headers, timeo
         if any(isinstance(each, CancelledError) for each in reasons):
             raise CancelledError from None  # so the Agent wraps the cancelling of a request without a response head
         for each in reasons:
-            if isinstance(each, SSL.Error):
-                raise ConnectFailed(Failed(Fault.INVALID, "TLS: " + tls_reason(each))) from failed
+            if (why := tls_reason(each)) is not None:
+                raise ConnectFailed(Failed(Fault.INVALID, "TLS: " + why)) from failed
         raise FetchFailed(_explain(reasons)) from failed
     finally:
         # The Agent leaves a cancelled body's connection open (twisted#8227), and one over TLS waits for its peer's goodbye.

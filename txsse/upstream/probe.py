@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
 
 from txsse.config import model
 from txsse.interfaces import Fault
@@ -32,21 +33,12 @@ class Probe:
 
     def __call__(self) -> Deferred[Verdict]:
         """Look once. The gate limits its time by cancelling it, which resets the connection in whatever phase it is."""
-        return Deferred.fromCoroutine(self._look())
+        looking = Deferred.fromCoroutine(self._ask()) if self._steps else self._touch()
+        return looking.addErrback(_not_connected)
 
-    async def _look(self) -> Verdict:
-        try:
-            return await (self._ask() if self._steps else self._touch())
-        except ConnectFailed as failure:
-            # Refused and unreachable may pass; a certificate that is not to be trusted is somebody's mistake.
-            return Verdict(False, detail=failure.failed.detail, hopeless=failure.failed.fault is Fault.INVALID)
-
-    async def _touch(self) -> Verdict:
+    def _touch(self) -> Deferred[Verdict]:
         """Connect and close."""
-        protocol = await connect(self._reactor, self._target, Protocol, self._config.timeout)
-        transport: Any = protocol.transport
-        transport.abortConnection()  # loseConnection over TLS would wait for the peer's goodbye
-        return Verdict(True)
+        return connect(self._reactor, self._target, Protocol, self._config.timeout).addCallback(_connected)
 
     async def _ask(self) -> Verdict:
         from txsse.upstream.fetch import FetchFailed, fetch  # heavy, and an upstream that stays up is asked once
@@ -76,3 +68,17 @@ class Probe:
         if judgement is Judgement.READY:
             return Verdict(True)
         return Verdict(False, detail=f"{detail}, unexpected body" if answer.status in self._config.expect else detail)
+
+
+def _connected(protocol: Protocol) -> Verdict:
+    transport: Any = protocol.transport
+    transport.abortConnection()  # loseConnection over TLS would wait for the peer's goodbye
+    return Verdict(True)
+
+
+def _not_connected(failure: Failure) -> Verdict:
+    error = failure.value
+    if not isinstance(error, ConnectFailed):
+        failure.raiseException()
+    # Refused and unreachable may pass; a certificate that is not to be trusted is somebody's mistake.
+    return Verdict(False, detail=error.failed.detail, hopeless=error.failed.fault is Fault.INVALID)

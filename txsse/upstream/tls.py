@@ -2,11 +2,12 @@
 
 The peer is always verified. Twisted 26.10 takes a trusted certificate without subjectAltName, or with an invalid one, for any host
 (its callback catches VerificationError only, logs the CertificateError and goes on); so the name is checked here, closed on every doubt.
+
+Imports pyOpenSSL, so it is itself imported only where an upstream is https.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,12 +17,15 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IReactorTime
+from twisted.internet.protocol import Factory
 from twisted.internet.ssl import Certificate, CertificateOptions, platformTrust, trustRootFromCertificates
-from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from txsse.config.errors import Refused
+from txsse.config.urls import is_ip
+from txsse.upstream.tls_errors import tls_reason
 
 
 class Refusable(Protocol):
@@ -62,6 +66,13 @@ class ClientTLS:
     def creator(self, refusable: Refusable) -> IOpenSSLClientConnectionCreator:
         """What makes the OpenSSL connection of one attempt; *refusable* learns the verdict."""
         return _StrictCreator(self, refusable)
+
+    def wrap(self, factory: Factory[Any], refusable: Refusable, clock: IReactorTime) -> TLSMemoryBIOFactory:
+        """What to connect with in place of *factory*, whose protocol then speaks TLS.
+
+        Twisted's ``wrapClientTLS`` does the same to an endpoint, but not in every process of ours: see :mod:`txsse._without_tls`.
+        """
+        return TLSMemoryBIOFactory(self.creator(refusable), True, factory, clock=clock)
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -106,23 +117,6 @@ def identity_problem(certificate: x509.Certificate, name: str) -> str:
     except (CertificateError, ValueError):
         return "certificate has an invalid subjectAltName"
     return ""
-
-
-def tls_reason(error: SSL.Error | crypto.Error) -> str:
-    """The last reason of an OpenSSL error ("wrong version number"), fit for a client."""
-    queue = error.args[0] if error.args else None
-    if isinstance(queue, list) and queue:
-        return str(queue[-1][-1])
-    return "handshake failed"
-
-
-def is_ip(host: str) -> bool:
-    """Whether *host* is an IPv4 or IPv6 address rather than a name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 _REASONS = {
