@@ -19,10 +19,16 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The order travels in the prompt, because that passes through every gateway unchanged:
-   which stream, how many events, microseconds between two sends, events per send. No events: one JSON answer. */
-#define ORDER "bench id=%08u n=%06u gap=%010u batch=%04u"
+/* The order travels in the prompt, because that passes through every gateway unchanged: which stream, how many events,
+   microseconds between two sends, events per send; whether the answer's head is to be like no other; and how many x follow up to
+   the closing quote, so that a body which lost a byte is found out. No events: one JSON answer. */
+#define ORDER "bench id=%08u n=%06u gap=%010u batch=%04u unique=%u pad=%04u:"
 #define ORDER_START "bench id="
+
+/* A field that OpenAI's servers send, with the stream's number for its value: in the heads that are like no other. */
+#define UNIQUE_FIELD "openai-processing-ms"
+#define STREAM_TYPE "text/event-stream; charset=utf-8"
+#define JSON_TYPE "application/json"
 
 /* An event: PREFIX id(8) . seq(6) . nanoseconds(19) SUFFIX. The time is CLOCK_MONOTONIC just before its send. */
 #define PREFIX                                                                                                                              \

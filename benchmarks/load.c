@@ -10,24 +10,27 @@
    requests=0      as many in all, then end
    ramp=0          seconds over which the connections are opened
    pad=0           bytes of each request, head and body together
+   unique=0        1: no two requests alike: a field X-Request-Id, bodies of different length; the answers' heads differ as well
    keep=0          1: stop after the first event of each stream, say "ready", and stay until a line comes on standard input
    comments=0      1: comments may stand before events; say "held" when each client has a response head
    loose=0         1: only numbers and order of events are compared (for gateways that write the JSON anew)
    limit=60        seconds until it gives up
 
    The environment variable BENCH_KEY is the API key that it sends.
-   One JSON object on standard output at the end; exit status 1 if a byte was wrong, an answer failed or time ran out. */
+   One JSON object on standard output at the end (cpu_s: what the load generator itself took); exit status 1 if a byte was wrong, an answer failed or time ran out. */
 
 #include "common.h"
 
 #define LINE 4096
 #define SAMPLES 2000000u
 #define READ_SIZE (256 * 1024)
+#define MOST_PAD 3000
 
-enum state { CLOSED, HEAD, SIZE, DATA, DATA_END, TRAILER, LENGTH, UNTIL_CLOSE };
+enum state { CLOSED, HEAD, SIZE, DATA, DATA_END, LAST_END, LENGTH, UNTIL_CLOSE };
 
 struct client {
-    int fd, fresh, first, headed, comment, done, finished;
+    int fd, fresh, first, comment, done, finished;
+    int digits, cr; /* of a chunk's size line; the CR of a line end has come */
     enum state state;
     unsigned id, seq;
     uint64_t began, last;
@@ -42,7 +45,7 @@ struct samples {
     unsigned count;
 };
 
-static unsigned clients = 64, events = 10, gap, batch = 1, requests, pad, keep, comments, loose;
+static unsigned clients = 64, events = 10, gap, batch = 1, requests, pad, unique, keep, comments, loose;
 static double seconds = 2, ramp, limit = 60;
 static unsigned port, begun, completed, failed, reconnects, wrong, headed, firsts, open_clients;
 static uint64_t carried, body_bytes, comment_count, start_ns, stop_ns, last_ns, first_first_ns, last_first_ns;
@@ -107,21 +110,33 @@ static void next_request(struct client *c, uint64_t now) {
     shut(c);
 }
 
-static void request(struct client *c, uint64_t now) {
-    char text[LINE], body[LINE];
-    int len, room;
-    c->id = begun++;
-    len = snprintf(body, sizeof body, "{\"model\":\"bench\",\"stream\":%s,\"messages\":[{\"role\":\"user\",\"content\":\"" ORDER, events ? "true" : "false",
-                   c->id, events, gap, batch);
-    room = (int)pad - len - 4 - 150;
-    for (int i = 0; i < room && len < LINE - 8; i++) body[len++] = 'x';
+/* No two alike, and no order in them. */
+static uint64_t mixed(unsigned number) { return (number + 1) * 0x9e3779b97f4a7c15u; }
+
+/* A request with *room* bytes of padding in its prompt. */
+static int compose(const struct client *c, char text[LINE], int room) {
+    char body[LINE], field[64] = "";
+    int len = sprintf(body, "{\"model\":\"bench\",\"stream\":%s,\"messages\":[{\"role\":\"user\",\"content\":\"" ORDER, events ? "true" : "false", c->id,
+                      events, gap, batch, unique, (unsigned)room);
+    memset(body + len, 'x', (size_t)room);
+    len += room;
     len += sprintf(body + len, "\"}]}");
-    len = snprintf(text, sizeof text,
-                   "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nContent-Type: application/json\r\nAccept: */*\r\n"
-                   "Authorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s",
-                   port, key, len, body);
+    if (unique) sprintf(field, "X-Request-Id: %016llx%08x\r\n", (unsigned long long)mixed(c->id), c->id);
+    return snprintf(text, LINE,
+                    "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nContent-Type: application/json\r\nAccept: */*\r\n%s"
+                    "Authorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s",
+                    port, field, key, len, body);
+}
+
+static void request(struct client *c, uint64_t now) {
+    char text[LINE];
+    int len, room = 0;
+    c->id = begun++;
+    if (unique) room = (int)(mixed(c->id) >> 54);
+    if (pad) room = (int)pad - compose(c, text, 0);
+    len = compose(c, text, room < 0 ? 0 : room < MOST_PAD ? room : MOST_PAD);
     c->state = HEAD;
-    c->fresh = c->first = c->headed = c->comment = c->done = 0;
+    c->fresh = c->first = c->comment = c->done = c->digits = c->cr = 0;
     c->seq = 0;
     c->filled = 0;
     c->json_at = 0;
@@ -156,7 +171,8 @@ static void event(struct client *c, const char *at, uint64_t now) {
     const char *digits = at;
     if (!loose) {
         digits = at + PREFIX_LEN;
-        if (memcmp(at, PREFIX, PREFIX_LEN) || memcmp(digits + STAMP_LEN, SUFFIX, SUFFIX_LEN)) complain(c, "an event differs");
+        if (memcmp(at, PREFIX, PREFIX_LEN) || digits[8] != '.' || digits[15] != '.' || memcmp(digits + STAMP_LEN, SUFFIX, SUFFIX_LEN))
+            complain(c, "an event differs");
     }
     stamp = get_digits(digits + 16, 19);
     if (get_digits(digits, 8) != c->id || get_digits(digits + 9, 6) != c->seq || stamp > now) complain(c, "not the event that was due");
@@ -260,6 +276,23 @@ static void end(struct client *c, uint64_t now, int close_it) {
     complete(c, now, close_it);
 }
 
+static int has_field(const char *head, const char *name, const char *value) {
+    char line[128];
+    const char *at, *end;
+    sprintf(line, "\r\n%s: %s", name, value);
+    if (!(at = strcasestr(head, line))) return 0;
+    end = at + strlen(line);
+    return !*end || *end == '\r';
+}
+
+/* What passes through every proxy of HTTP. */
+static void check_head(struct client *c) {
+    char number[16];
+    if (!has_field(c->line, "content-type", events ? STREAM_TYPE : JSON_TYPE)) complain(c, "not the upstream's Content-Type");
+    sprintf(number, "%u", c->id);
+    if (unique && !has_field(c->line, UNIQUE_FIELD, number)) complain(c, "the upstream's own field is missing");
+}
+
 /* Takes the head if it is whole; how much of the input it took. */
 static size_t head(struct client *c, const char *at, size_t len, uint64_t now) {
     size_t take = len < LINE - 1 - c->filled ? len : LINE - 1 - c->filled, before = c->filled;
@@ -278,6 +311,7 @@ static size_t head(struct client *c, const char *at, size_t len, uint64_t now) {
         fail(c, c->line, now);
         return take;
     }
+    if (!loose) check_head(c);
     take = (size_t)(blank - c->line) + 4 - before;
     length = strcasestr(c->line, "\r\ncontent-length:");
     if (strcasestr(c->line, "\r\ntransfer-encoding: chunked")) {
@@ -296,19 +330,37 @@ static size_t head(struct client *c, const char *at, size_t len, uint64_t now) {
     return take;
 }
 
+static void size_line(struct client *c, char at) {
+    int lower = at | 32, digit = at >= '0' && at <= '9' ? at - '0' : lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+    if (digit >= 0 && !c->cr) {
+        c->left = c->left * 16 + (size_t)digit;
+        c->digits++;
+    } else if (at == '\r' && c->digits && !c->cr)
+        c->cr = 1;
+    else {
+        if (at != '\n' || !c->cr) complain(c, "not the line of a chunk's size");
+        c->state = c->left ? DATA : LAST_END;
+        c->digits = c->cr = 0;
+    }
+}
+
+/* Whether the line end is complete. */
+static int line_end(struct client *c, char at) {
+    if (at == '\r' && !c->cr) {
+        c->cr = 1;
+        return 0;
+    }
+    if (at != '\n' || !c->cr) complain(c, "not the end of a chunk");
+    c->cr = 0;
+    return 1;
+}
+
 static void feed(struct client *c, const char *at, size_t len, uint64_t now) {
     while (len && c->state != CLOSED) {
         size_t take = 1;
         switch (c->state) {
         case HEAD: take = head(c, at, len, now); break;
-        case SIZE:
-            if (*at == '\n') {
-                c->state = c->left ? DATA : TRAILER;
-                c->headed = 0;
-            } else if (*at >= '0' && *at <= '9') c->left = c->left * 16 + (size_t)(*at - '0');
-            else if ((*at | 32) >= 'a' && (*at | 32) <= 'f') c->left = c->left * 16 + (size_t)((*at | 32) - 'a' + 10);
-            else if (*at != '\r') complain(c, "not a chunk's size");
-            break;
+        case SIZE: size_line(c, *at); break;
         case DATA:
         case UNTIL_CLOSE:
         case LENGTH:
@@ -324,18 +376,15 @@ static void feed(struct client *c, const char *at, size_t len, uint64_t now) {
             }
             break;
         case DATA_END:
-            if (*at == '\n') c->state = SIZE;
+            if (line_end(c, *at)) c->state = SIZE;
             break;
-        case TRAILER:
-            if (*at == '\n') {
-                if (!c->headed) {
-                    c->state = HEAD;
-                    end(c, now, 0);
-                    if (len > 1) complain(c, "bytes after the answer");
-                    return;
-                }
-                c->headed = 0; /* counts what stands on the line */
-            } else if (*at != '\r') c->headed = 1;
+        case LAST_END:
+            if (line_end(c, *at)) {
+                c->state = HEAD;
+                end(c, now, 0);
+                if (len > 1) complain(c, "bytes after the answer");
+                return;
+            }
             break;
         case CLOSED: break;
         }
@@ -377,11 +426,14 @@ static void print_samples(const char *name, struct samples *s) {
 }
 
 static void report(int timed_out) {
+    struct rusage used;
+    getrusage(RUSAGE_SELF, &used);
     printf("{\"requests\": %u, \"events\": %llu, \"bytes\": %llu, \"seconds\": %.4f, \"failed\": %u, \"wrong\": %u, \"reconnects\": %u, "
-           "\"timed_out\": %s, \"comments\": %llu, \"first_first_ns\": %llu, \"last_first_ns\": %llu",
+           "\"timed_out\": %s, \"comments\": %llu, \"first_first_ns\": %llu, \"last_first_ns\": %llu, \"cpu_s\": %.6f",
            completed, (unsigned long long)carried, (unsigned long long)body_bytes,
            (double)((last_ns ? last_ns : now_ns()) - start_ns) / 1e9, failed, wrong, reconnects, timed_out ? "true" : "false",
-           (unsigned long long)comment_count, (unsigned long long)first_first_ns, (unsigned long long)last_first_ns);
+           (unsigned long long)comment_count, (unsigned long long)first_first_ns, (unsigned long long)last_first_ns,
+           (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6);
     print_samples("latency", &latency);
     print_samples("ttfb", &ttfb);
     print_samples("request", &whole);
@@ -396,9 +448,9 @@ static void option(const char *text) {
         const char *name;
         unsigned *number;
         double *real;
-    } known[] = {{"clients", &clients, 0}, {"events", &events, 0}, {"gap", &gap, 0},           {"batch", &batch, 0}, {"requests", &requests, 0},
-                 {"pad", &pad, 0},         {"keep", &keep, 0},     {"comments", &comments, 0}, {"loose", &loose, 0}, {"seconds", 0, &seconds},
-                 {"ramp", 0, &ramp},       {"limit", 0, &limit}};
+    } known[] = {{"clients", &clients, 0}, {"events", &events, 0}, {"gap", &gap, 0},     {"batch", &batch, 0},       {"requests", &requests, 0},
+                 {"pad", &pad, 0},         {"unique", &unique, 0}, {"keep", &keep, 0},   {"comments", &comments, 0}, {"loose", &loose, 0},
+                 {"seconds", 0, &seconds}, {"ramp", 0, &ramp},     {"limit", 0, &limit}};
     for (size_t i = 0; value && i < sizeof known / sizeof *known; i++)
         if (strlen(known[i].name) == (size_t)(value - text) && !strncmp(text, known[i].name, (size_t)(value - text))) {
             if (known[i].number) *known[i].number = (unsigned)atoi(value + 1);

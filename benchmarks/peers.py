@@ -66,6 +66,9 @@ class Peer:
     :ivar program: finds what is to be run; ``None`` means it is left out.
     :ivar version: the argument that makes the program tell its version; *distributions* tell it for those in Python.
     :ivar quick: it is part of ``make bench-quick``.
+    :ivar context: there for comparison only, no bar is set by it: it takes part in every third round.
+    :ivar slow_start: it takes seconds to start, so one process serves a whole round: the memory of its streams is measured first.
+    :ivar variants: other commands by name: ``held`` for streams that wait, ``no admin`` without what is started for administration.
     :ivar loose: it writes the JSON anew, so only numbers and order of the events are compared.
     :ivar lighter: options of the load generator that replace a workload's own, by workload: what would take minutes otherwise.
     """
@@ -77,9 +80,12 @@ class Peer:
     version: Sequence[str] = ("--version",)
     distributions: Sequence[str] = ()
     quick: bool = False
+    context: bool = False
+    slow_start: bool = False
     loose: bool = False
     lighter: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
     environment: Mapping[str, str] = attrs.field(factory=dict)
+    variants: Mapping[str, Command] = attrs.field(factory=dict)
 
     def version_of(self, program: str) -> str:
         """In one line."""
@@ -134,21 +140,40 @@ def _tuned_twistd() -> str | None:
     return twistd if "    txsse\t" in listed else None
 
 
-def _txsse(*options: str) -> Command:
+def _txsse(reactor: Sequence[str], admin: str = "") -> Command:
     def command(twistd: str, place: Place) -> Sequence[str]:
         return (
-            twistd, *options, "-n", "--pidfile=", "sse-proxy",
+            twistd, *reactor, "-n", "--pidfile=", "sse-proxy",
             "--listen", f"tcp:{place.port}:interface=127.0.0.1",
-            "--admin", f"tcp:{place.admin}:interface=127.0.0.1",
+            "--admin", admin or f"tcp:{place.admin}:interface=127.0.0.1",
             "--upstream", f"http://127.0.0.1:{place.upstream}",
         )  # fmt: skip
 
     return command
 
 
-def held(twistd: str, place: Place, *options: str) -> Sequence[str]:
-    """txsse as it is started for the streams that wait."""
-    return (twistd, *options, "-n", "--pidfile=", "sse-proxy", "--config", place.fill("txsse-held.toml"))
+def _ours(name: str, label: str, program: Callable[[], str | None], *reactor: str) -> Peer:
+    """txsse on one reactor, in all its forms."""
+    command = _txsse(reactor)
+    return Peer(
+        name,
+        label,
+        program,
+        command,
+        distributions=("txsse", "twisted"),
+        quick=True,
+        variants={
+            "no admin": _txsse(reactor, admin="none"),
+            "held": lambda twistd, place: (
+                *(twistd, *reactor, "-n", "--pidfile=", "sse-proxy"),
+                *("--config", place.fill("txsse-held.toml")),
+            ),
+            "sampled": lambda twistd, place: (
+                *(str(Path(twistd).parent / "python"), str(PROXIES / "sampled.py"), str(place.directory / "samples.json")),
+                *command(twistd, place)[1:],
+            ),
+        },
+    )
 
 
 def _script(name: str) -> Command:
@@ -163,25 +188,20 @@ _SLOW = {
 }
 _SLOWEST = {
     "W1": {"clients": 16},
+    "W1u": {"clients": 16},
     "W2": {"clients": 20, "requests": 20, "events": 50},
     "W3": {"clients": 2, "events": 256},
     "W4": {"clients": 150, "ramp": 4},
     "W5": {"clients": 16},
+    "W5u": {"clients": 16},
 }
 
 PEERS = (
-    Peer("txsse", "txsse", _twistd, _txsse(), distributions=("txsse", "twisted"), quick=True),
-    Peer(
-        "txsse-tuned",
-        "txsse, --reactor=txsse",
-        _tuned_twistd,
-        _txsse("--reactor=txsse"),
-        distributions=("txsse", "twisted"),
-        quick=True,
-    ),
+    _ours("txsse", "txsse", _twistd),
+    _ours("txsse-tuned", "txsse, --reactor=txsse", _tuned_twistd, "--reactor=txsse"),
     Peer(
         "nginx",
-        "nginx, proxy_buffering off",
+        "nginx",
         _found(".peers/usr/sbin/nginx", path="nginx"),
         lambda program, place: (program, "-p", str(place.directory), "-e", "stderr", "-c", place.fill("nginx.conf")),
         version=("-v",),
@@ -197,7 +217,7 @@ PEERS = (
     ),
     Peer(
         "go",
-        "Go httputil.ReverseProxy, FlushInterval -1",
+        "Go httputil.ReverseProxy",
         _found("build/goproxy"),
         lambda program, place: (program, f"127.0.0.1:{place.port}", f"http://127.0.0.1:{place.upstream}"),
         version=("-version",),
@@ -209,6 +229,7 @@ PEERS = (
         _found(".venv-peers/bin/caddy", ".peers/usr/bin/caddy", path="caddy"),
         lambda program, place: (program, "run", "--adapter", "caddyfile", "--config", place.fill("Caddyfile")),
         version=("version",),
+        context=True,
     ),
     Peer(
         "envoy",
@@ -224,21 +245,24 @@ PEERS = (
             "--log-level",
             "error",
         ),
+        context=True,
     ),
     Peer(
         "aiohttp",
-        "aiohttp, uvloop",
+        "aiohttp",
         _python_of_peers("aiohttp", "uvloop"),
         _script("aiohttp_proxy.py"),
         distributions=("aiohttp", "uvloop"),
+        context=True,
     ),
     Peer(
         "starlette",
-        "starlette + httpx, uvicorn + uvloop",
+        "starlette + httpx",
         _python_of_peers("starlette", "httpx", "uvicorn", "uvloop", "httptools"),
         _script("starlette_proxy.py"),
         distributions=("starlette", "httpx", "uvicorn", "uvloop"),
         lighter=_SLOW,
+        context=True,
     ),
     Peer(
         "klein-treq",
@@ -246,7 +270,8 @@ PEERS = (
         lambda: sys.executable,
         _script("klein_treq.py"),
         distributions=("klein", "treq", "twisted"),
-        lighter={"W4": {"ramp": 8}},
+        lighter={"W4": {"clients": 2000, "ramp": 4}},
+        context=True,
     ),
     Peer(
         "litellm",
@@ -264,6 +289,7 @@ PEERS = (
             "1",
         ),
         distributions=("litellm",),
+        slow_start=True,
         loose=True,
         lighter=_SLOWEST,
         environment={"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"},

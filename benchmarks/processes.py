@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+import attrs
+
 STOP_TIMEOUT = 5.0  # seconds for SIGTERM, then SIGKILL
 
 
@@ -104,18 +106,55 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+@attrs.frozen
+class Usage:
+    """What a process tree has taken, in seconds.
+
+    :ivar exact: user and system time of its living threads, where the kernel tells nanoseconds.
+    :ivar user: time in user mode, in the kernel's ticks.
+    :ivar system: time in the kernel, in ticks.
+    :ivar waited: ready to run while something else had the core; threads of one process wait for each other, too.
+    """
+
+    exact: float
+    user: float
+    system: float
+    waited: float
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(self.exact - other.exact, self.user - other.user, self.system - other.system, self.waited - other.waited)
+
+    @property
+    def cpu(self) -> float:
+        ticks = self.user + self.system
+        # The ticks know of threads that have ended meanwhile.
+        return self.exact if self.exact > 0 and ticks - self.exact < 0.05 else ticks
+
+    @property
+    def kernel_share(self) -> float:
+        """Of the time it ran; 0 if it was too short to tell."""
+        ticks = self.user + self.system
+        return self.system / ticks if ticks > 0 else 0.0
+
+
+def usage(pid: int) -> Usage:
+    """Since the tree's processes began; what lies between two of these is their difference."""
+    exact = user = system = waited = 0.0
+    for one in tree(pid):
+        fields = _read(Path(f"/proc/{one}/stat")).rpartition(")")[2].split()
+        if fields:
+            user += int(fields[11]) / os.sysconf("SC_CLK_TCK")
+            system += int(fields[12]) / os.sysconf("SC_CLK_TCK")
+        for task in Path(f"/proc/{one}/task").glob("*/schedstat"):
+            ran, ready, *_ = map(int, _read(task).split() or (0, 0))
+            exact += ran / 1e9
+            waited += ready / 1e9
+    return Usage(exact, user, system, waited)
+
+
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process tree: in nanoseconds where the kernel tells them, else in its ticks."""
-    return sum(_exact(one) or _ticks(one) for one in tree(pid))
-
-
-def _exact(pid: int) -> float:
-    return sum(int(fields[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat") if (fields := _read(task).split())) / 1e9
-
-
-def _ticks(pid: int) -> float:
-    fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
+    """User and system time of a process tree."""
+    return usage(pid).cpu
 
 
 def resident(pid: int) -> int:
@@ -129,6 +168,18 @@ def _read(path: Path) -> str:
         return path.read_text()
     except OSError:  # it has ended meanwhile
         return ""
+
+
+def rest(pid: int, timeout: float = 10.0) -> None:
+    """Wait until a process tree has nothing left to do, as after many clients have gone at once."""
+    end = time.monotonic() + timeout
+    before = cpu_seconds(pid)
+    while time.monotonic() < end:
+        time.sleep(0.05)
+        now = cpu_seconds(pid)
+        if now - before < 0.003:
+            return
+        before = now
 
 
 def wait_until(what: str, ready: Callable[[], bool], timeout: float, process: Pinned | None = None) -> float:

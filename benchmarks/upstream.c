@@ -7,13 +7,11 @@
 #include "common.h"
 
 #define INPUT 8192
-#define HEAD_STREAM                                                                                                                         \
-    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n"
-#define HEAD_JSON "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n"
+#define REFUSAL "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
 
 struct conn {
     int fd;
-    unsigned id, n, seq, gap, batch;
+    unsigned id, n, seq, gap, batch, unique;
     int streaming, queued, want_out;
     uint64_t due;
     struct conn *prev, *next; /* in the queue of those that wait for their next event */
@@ -123,21 +121,50 @@ static void go_on(struct conn *c) {
     }
 }
 
+/* As the servers of models begin theirs: uvicorn's fields, the date of each second. */
+static size_t head(const struct conn *c) {
+    static time_t at;
+    static char date[64];
+    time_t now = time(NULL);
+    char *end = out;
+    if (now != at) strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", gmtime(&now));
+    at = now;
+    end += sprintf(end, "HTTP/1.1 200 OK\r\ndate: %s\r\nserver: uvicorn\r\n", date);
+    if (c->unique) end += sprintf(end, UNIQUE_FIELD ": %u\r\n", c->id);
+    if (c->n) end += sprintf(end, "cache-control: no-cache\r\ncontent-type: " STREAM_TYPE "\r\ntransfer-encoding: chunked\r\n\r\n");
+    else end += sprintf(end, "content-length: %zu\r\ncontent-type: " JSON_TYPE "\r\n\r\n", JSON_LEN);
+    return (size_t)(end - out);
+}
+
+/* What the order in a body says; 0 if the body is not as it was sent. Without an order there is nothing to compare. */
+static int read_order(struct conn *c, const char *body, size_t len) {
+    const char *order = memmem(body, len, ORDER_START, sizeof ORDER_START - 1), *end = body + len;
+    unsigned pad;
+    int used = 0;
+    c->id = c->n = c->unique = 0;
+    if (!order) return 1;
+    if (sscanf(order, "bench id=%u n=%u gap=%u batch=%u unique=%u pad=%u:%n", &c->id, &c->n, &c->gap, &c->batch, &c->unique, &pad, &used) != 6 ||
+        !used)
+        return 0;
+    for (order += used; order < end && *order == 'x'; order++) pad--;
+    return order < end && *order == '"' && !pad;
+}
+
 static void answer(struct conn *c, const char *body, size_t len) {
-    const char *order = memmem(body, len, ORDER_START, sizeof ORDER_START - 1);
-    c->id = c->n = 0;
-    if (order) sscanf(order, "bench id=%u n=%u gap=%u batch=%u", &c->id, &c->n, &c->gap, &c->batch);
+    if (!read_order(c, body, len)) {
+        push(c, REFUSAL, sizeof REFUSAL - 1);
+        return;
+    }
     if (c->n) {
         c->seq = 0;
         c->streaming = 1;
         c->due = now_ns();
         if (c->batch < 1 || c->batch > 1024) c->batch = 1;
-        if (push(c, HEAD_STREAM, sizeof HEAD_STREAM - 1) == 1) go_on(c);
+        if (push(c, out, head(c)) == 1) go_on(c);
         return;
     }
-    int head = sprintf(out, HEAD_JSON, JSON_LEN);
-    int body_len = sprintf(out + head, JSON_HEAD "%08u" JSON_TAIL, c->id);
-    push(c, out, (size_t)(head + body_len));
+    size_t head_len = head(c);
+    push(c, out, head_len + (size_t)sprintf(out + head_len, JSON_HEAD "%08u" JSON_TAIL, c->id));
 }
 
 /* One request at a time; the length of its body, or of what there is of a chunked one. */
@@ -150,14 +177,14 @@ static void take(struct conn *c) {
     }
     *end = 0; /* the head as a string */
     char *length = strcasestr(c->input, "\r\ncontent-length:"), *chunked = strcasestr(c->input, "\r\ntransfer-encoding:");
-    size_t head = (size_t)(end - c->input) + 4;
+    size_t start = (size_t)(end - c->input) + 4;
     *end = '\r';
     if (chunked) {
-        char *last = memmem(c->input + head, c->input_len - head, "\r\n0\r\n\r\n", 7);
+        char *last = memmem(c->input + start, c->input_len - start, "\r\n0\r\n\r\n", 7);
         if (!last) return;
         whole = (size_t)(last - c->input) + 7;
     } else {
-        whole = head + (length ? strtoul(length + sizeof "\r\ncontent-length:" - 1, NULL, 10) : 0);
+        whole = start + (length ? strtoul(length + sizeof "\r\ncontent-length:" - 1, NULL, 10) : 0);
         if (whole > INPUT) {
             drop(c);
             return;
@@ -165,7 +192,7 @@ static void take(struct conn *c) {
         if (c->input_len < whole) return;
     }
     c->input_len = 0; /* nothing is pipelined here */
-    answer(c, c->input + head, whole - head);
+    answer(c, c->input + start, whole - start);
 }
 
 static void readable(struct conn *c) {
