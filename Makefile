@@ -14,7 +14,7 @@ METADATA := setup.cfg pyproject.toml
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint docs test-llama bench bench-quick clean check-python
+.PHONY: help demo test lint docs test-llama test-clients bench bench-quick bench-memory budget clean check-python
 
 help: ## this list
 	@echo "make TARGET [PYTHON=python3] [ARGS='more arguments for pytest, txsse demo or benchmarks/run.py']"
@@ -38,7 +38,11 @@ docs: $(VENV)/.txsse-docs ## the documentation, into docs/_build/html
 test-llama: $(LLAMA_VENV)/.txsse-llama ## the proxy before a real llama.cpp server (builds it first: minutes)
 	@$(LLAMA_BIN)/python -m pytest tests/llama $(ARGS)
 
-bench: $(VENV)/.txsse ## the benchmarks: all peers that can be had, into docs/ (about 10 minutes)
+test-clients: $(VENV)/.txsse-test ## the proxy before the clients people use (installs them first: about a minute)
+	@PYTHON=$(PYTHON) tests/clients/setup.sh
+	@$(BIN)/python -m pytest tests/clients $(ARGS)
+
+bench: $(VENV)/.txsse ## the benchmarks: all peers that can be had, into docs/ (about 12 minutes)
 	@PYTHON=$(PYTHON) benchmarks/setup.sh
 	@$(BIN)/python benchmarks/run.py --docs docs $(ARGS)
 
@@ -46,7 +50,13 @@ bench-quick: $(VENV)/.txsse ## nginx, HAProxy, Go and txsse only, to the termina
 	@PYTHON=$(PYTHON) benchmarks/setup.sh quick
 	@$(BIN)/python benchmarks/run.py --quick $(ARGS)
 
-clean: ## remove what was built; .venv-llama and the benchmarks' peers stay, they take minutes
+budget: $(VENV)/.txsse-test ## count anew what an event and a request cost, and record it in tests/budget
+	@$(BIN)/python -m tests.budget
+
+bench-memory: $(VENV)/.txsse ## what each part adds to the memory of an idle proxy, into docs/ (about a minute)
+	@$(BIN)/python benchmarks/memory.py --docs docs $(ARGS)
+
+clean: ## remove what was built; .venv-llama, .venv-clients* and the benchmarks' peers stay, they take minutes
 	rm -rf $(VENV) benchmarks/build build dist txsse.egg-info docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -path './.git' -prune -o -path './$(LLAMA_VENV)' -prune -o -name __pycache__ -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache
