@@ -19,7 +19,7 @@ from txsse.proxy.forwarded import TrustedProxies
 from txsse.proxy.routes import BoundRoute
 from txsse.upstream.backend import Backend
 from txsse.upstream.endpoints import Target
-from txsse.upstream.gate import Waiter
+from txsse.upstream.room import Waiter
 from txsse.upstream.state import State
 from txsse.wire.headers import NO_FIELDS, Headers, Prepared
 from txsse.wire.http1 import RequestHead, ResponseHead
@@ -134,7 +134,25 @@ class FakeGate:
     marks: list[tuple[str, str]] = attrs.field(factory=list)
     waiters: list[Waiter] = attrs.field(factory=list)
 
-    def enter(self, waiter: Waiter) -> None:
+    taken: int = 0
+
+    @property
+    def ready(self) -> bool:
+        return self.state is State.READY
+
+    def admit(self) -> bool:
+        if self.ready:
+            self.taken += 1
+        return self.ready
+
+    def give_back(self) -> None:
+        self.taken -= 1
+        assert self.taken >= 0, "a slot was given back twice"
+
+    def place_of(self, waiter: Waiter) -> int | None:
+        return None
+
+    def enter(self, waiter: Waiter, priority: int, since: float) -> None:
         self.waiters.append(waiter)
 
     def leave(self, waiter: Waiter) -> None:
@@ -172,6 +190,7 @@ class FakeBackend:
         self.gate.state = State.READY
         waiters, self.gate.waiters = self.gate.waiters, []
         for waiter in waiters:
+            self.gate.taken += 1
             waiter.admitted()
 
     def dispatch(self, head: bytes, body: bytes, method: bytes, receiver: Receiver, *, fresh: bool) -> FakeDispatch:

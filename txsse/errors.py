@@ -40,6 +40,7 @@ CODES: Final[dict[str, Code]] = _table(
     ("no_route", 404, _INVALID, "not_found_error"),
     ("too_many_waiting", 429, "rate_limit_error", "rate_limit_error"),
     ("readiness_timeout", 503, "server_error", "overloaded_error"),
+    ("queue_timeout", 503, "server_error", "overloaded_error"),
     ("wake_failed", 503, "server_error", "api_error"),
     ("upstream_unavailable", 502, "server_error", "api_error"),
     ("upstream_invalid", 502, "server_error", "api_error"),

@@ -19,7 +19,7 @@ from txsse.config import model
 from txsse.exchange import actions as act
 from txsse.interfaces import Failed, Fault
 from txsse.proxy.conductor import Conductor
-from txsse.upstream.gate import Waiter
+from txsse.upstream.room import Waiter
 
 REFUSED = Failed(Fault.UNREACHABLE, "connection refused")
 
@@ -300,8 +300,8 @@ def test_ready_at_the_very_moment_of_waiting() -> None:
     stage = Stage(route(), ready=False)
     enter = stage.backend.gate.enter
 
-    def opening(waiter: Waiter) -> None:
-        enter(waiter)
+    def opening(waiter: Waiter, priority: int, since: float) -> None:
+        enter(waiter, priority, since)
         stage.backend.open()
 
     stage.backend.gate.enter = opening  # type: ignore[method-assign]  # a gate that opens meanwhile

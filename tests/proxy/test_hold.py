@@ -16,6 +16,7 @@ from txsse.proxy.hold import Hold
 from txsse.proxy.ledger import Tally
 from txsse.proxy.routes import BoundRoute
 from txsse.upstream.backend import Backend
+from txsse.upstream.state import State
 
 
 @attrs.define(eq=False)
@@ -42,7 +43,8 @@ def test_all_its_waits_are_added_up() -> None:
     scene = Scene()
     for seconds in (2.0, 3.0):
         scene.again()
-        scene.hold.begin()
+        scene.backend.gate.state = State.DOWN
+        scene.hold.begin(0.0)
         assert scene.route.room.waiting == 1
         scene.clock.advance(seconds)
         scene.backend.open()
@@ -53,7 +55,7 @@ def test_all_its_waits_are_added_up() -> None:
 def test_a_full_room_is_told_at_once() -> None:
     scene = Scene()
     scene.route.room.waiting = 1
-    scene.hold.begin()
+    scene.hold.begin(0.0)
     (told,) = scene.told
     assert isinstance(told, ev.UpstreamFailed)
     assert told.error.code == "too_many_waiting"
@@ -62,7 +64,7 @@ def test_a_full_room_is_told_at_once() -> None:
 
 def test_whoever_stops_waiting_hears_nothing() -> None:
     scene = Scene()
-    scene.hold.begin()
+    scene.hold.begin(0.0)
     scene.clock.advance(1)
     scene.hold.stop()
     scene.hold.stop()
@@ -71,7 +73,7 @@ def test_whoever_stops_waiting_hears_nothing() -> None:
 
 def test_an_upstream_that_waiting_does_not_mend() -> None:
     scene = Scene()
-    scene.hold.begin()
+    scene.hold.begin(0.0)
     (waiter,) = scene.backend.gate.waiters
     waiter.turned_away("certificate not trusted: expired")
     (told,) = scene.told

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, cast
 
 import attrs
+import pytest
 
 from tests.fakes import FakeBackend
+from tests.proxy.test_handler import Bench
 from txsse.config import model
 from txsse.interfaces import Request
 from txsse.proxy.auth import Keys
@@ -74,3 +77,49 @@ def test_when_the_body_matters_whatever_its_words() -> None:
     assert plan_of(chat, RouteTable([bind(streaming="always")]), "abc").must_look
     assert plan_of(chat, RouteTable([bind(match=model.Match(model="q*")), bind()]), "abc").must_look
     assert plan_of(make_head(path=b"/api/chat"), RouteTable([bind()]), "abc").must_look
+
+
+READ, TOTAL = b"X-Stainless-Read-Timeout", b"X-Stainless-Timeout"
+
+
+@pytest.mark.parametrize(
+    ("headers", "interval"),
+    [
+        ([], 15),
+        ([(READ, b"600")], 15),
+        ([(TOTAL, b"600")], 15),
+        ([(READ, b"30")], 10),
+        ([(READ, b"30.0")], 10),
+        ([(TOTAL, b"12")], 4),
+        ([(READ, b"60"), (TOTAL, b"12")], 4),
+        ([(READ, b"12"), (TOTAL, b"600")], 4),
+        ([(READ, b"3")], 1),
+        ([(READ, b"0.5")], 1),
+        ([(READ, b"0")], 15),
+        ([(READ, b"0"), (TOTAL, b"9")], 3),
+        ([(READ, b"None")], 15),
+        ([(READ, b"-3")], 15),
+        ([(READ, b"1e1")], 15),
+        ([(READ, b"")], 15),
+        ([(READ, b"9" * 40)], 15),
+    ],
+)
+def test_keepalives_come_thrice_in_the_time_that_a_client_says_it_waits(headers: Headers, interval: float) -> None:
+    assert plan_of(make_head(*headers), RouteTable([bind()]), "abc").interval(15) == interval
+
+
+def test_an_interval_that_is_short_already_stays() -> None:
+    plan = plan_of(make_head((READ, b"3")), RouteTable([bind()]), "abc")
+    assert (plan.interval(0.25), plan.interval(1), plan.interval(5)) == (0.25, 1, 1)
+
+
+def test_the_exchange_keeps_to_it() -> None:
+    bench = Bench()
+    exchange, client = bench.open(headers=[(READ, b"6")], body=b'{"stream":true}')
+    bench.connect()
+    bench.reactor.pump([0.05] * 20 * 12)
+    first, *times = client.times
+    assert 5 <= first <= 5.1
+    assert len(times) == 3
+    assert all(2 <= later - earlier <= 2.2 for earlier, later in pairwise(client.times))
+    exchange.client_gone()

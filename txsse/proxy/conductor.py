@@ -41,12 +41,14 @@ LONGEST_SLEEP = 60.0
 """Seconds after which an exchange looks at its clocks at the latest: so a deadline of some minutes that replaces one of ten does not
 move anything."""
 
+NEAR = 1.0
+"""Seconds before a commit from which on it is waited for on a fine tick."""
+
 _TURNS: Final[dict[Phase, ev.Event]] = {
     Phase.FIRST_BYTE: ev.FirstByte(),
     Phase.FIRST_EVENT: ev.FirstEvent(),
     Phase.TERMINAL: ev.TerminalEvent(),
 }
-_PUNCTUAL: Final = frozenset((Timer.COMMIT, Timer.LINGER))
 _ROUTER_STATUS: Final = b"/models/sse"  # of llama.cpp's router
 _NO_BODY: Final = frozenset((204, 304))  # not 205, which is framed like any other (RFC 9112 section 6.3)
 
@@ -100,6 +102,7 @@ class Conductor:
         "_model",
         "_owner",
         "_relay",
+        "_slot",
         "_sleeps_until",
         "cold",
         "dialect",
@@ -170,11 +173,13 @@ class Conductor:
         self._corked = False  # more of a read is still to be told
         self._driving = False
         self._flying = False
+        self._slot = False  # one of the upstream's is ours
         self._later: list[ev.Event] | None = None
 
     def begin(self) -> None:
         """The request is complete: let it live."""
-        self._drive(ev.Begin(self.route.backend.ready))
+        self._slot = self.route.backend.gate.admit()
+        self._drive(ev.Begin(self._slot))
 
     def shut_down(self) -> None:
         """The drain is over."""
@@ -276,6 +281,8 @@ class Conductor:
                     _PERFORM[type(action)](self, action)
                 if self._machine is None:
                     return
+                if self._slot and not self._flying:
+                    self._give_slot_back()
                 if self._later is None:
                     break
                 event, *later = self._later
@@ -316,9 +323,14 @@ class Conductor:
         self._wake_never()
         now = self._alarms.seconds()
         left = min(max(due - now, 0.0), LONGEST_SLEEP)
-        punctual = any(machine.clocks.runs(timer) for timer in _PUNCTUAL)
+        tick = LONGEST_TICK
+        if machine.clocks.runs(Timer.COMMIT) or machine.clocks.runs(Timer.LINGER):
+            if left > NEAR:
+                left *= 0.9  # most answers come before, and need no fine tick at all
+            else:
+                tick = COMMIT_TICK
         self._sleeps_until = now + left
-        self._bucket = self._alarms.enter(self, left, tick=COMMIT_TICK if punctual else LONGEST_TICK)
+        self._bucket = self._alarms.enter(self, left, tick=tick)
 
     def _wake_never(self) -> None:
         bucket, self._bucket = self._bucket, None
@@ -353,11 +365,19 @@ class Conductor:
 
     def _await_ready(self, action: act.AwaitReady) -> None:
         self._hold = Hold(self.route, self._alarms, self.tally, self._waited)
-        self._hold.begin()
+        self._hold.begin(self.request.received)
 
     def _waited(self, event: ev.Event) -> None:
         self._hold = None
+        if isinstance(event, ev.UpstreamReady):
+            self._slot = True
+            if self._machine is None:
+                self._give_slot_back()
         self._drive(event)
+
+    def _give_slot_back(self) -> None:
+        self._slot = False
+        self.route.backend.gate.give_back()
 
     def _stop_waiting(self, action: act.StopWaiting) -> None:
         hold, self._hold = self._hold, None
@@ -492,6 +512,8 @@ class Conductor:
         self._machine = self._relay = self._hold = None
         self._wake_never()
         self._forget_body()
+        if self._slot:
+            self._give_slot_back()
         self._owner.exchange_ended(self, done)
 
     # -- for the voice (Source)
@@ -503,7 +525,8 @@ class Conductor:
     def hold_status(self) -> HoldStatus:
         gate = self.route.backend.gate
         elapsed = self._alarms.seconds() - self.request.received
-        return HoldStatus(self.route.backend.name, gate.state.value, elapsed, detail=gate.last_error)
+        place = None if self._hold is None else self._hold.place
+        return HoldStatus(self.route.backend.name, gate.state.value, elapsed, detail=gate.last_error, position=place, queued=gate.ready)
 
 
 _PERFORM: Final[Mapping[type[Any], Callable[[Conductor, Any], None]]] = {

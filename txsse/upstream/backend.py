@@ -71,6 +71,7 @@ class Backend:
             config.probe,
             self.target.loopback,
             on_change=lambda old, new, detail: on_change(config.name, old, new, detail),
+            slots=config.max_concurrency,
         )
 
     def serves(self, config: model.Upstream) -> bool:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import islice
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, maybeDeferred
@@ -19,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txsse.config import model
+from txsse.upstream.room import Room, Waiter
 from txsse.upstream.state import Event, State, after
 
 BACK_OFF: Final = 1.5
@@ -48,16 +48,6 @@ class Verdict:
         return Event.PROBE_LOADING if self.loading else Event.PROBE_FAILED
 
 
-class Waiter(Protocol):
-    """Who waits at a gate; told apart by identity. A Deferred each would cost 400 bytes a held request."""
-
-    def admitted(self) -> None:
-        """The upstream is ready."""
-
-    def turned_away(self, detail: str) -> None:
-        """The upstream will not become ready by waiting; *detail* says why, fit for a client."""
-
-
 Ask: TypeAlias = Callable[[], Deferred[Verdict]]
 Changed: TypeAlias = Callable[[State, State, str], None]
 
@@ -67,7 +57,7 @@ def _nobody(old: State, new: State, detail: str) -> None:
 
 
 class Gate:
-    """Lets requests through to one upstream, or has them wait until it is ready.
+    """Lets requests through to one upstream, or has them wait in its room until it is ready and has a free slot.
 
     :param probe: starts one look at the upstream; cancelling its Deferred must stop it at once.
     :param config: ``interval`` (from start to start), ``max_interval``, ``timeout`` and ``ready_after`` in seconds. Preset ``none``:
@@ -75,11 +65,14 @@ class Gate:
     :param loopback: the upstream is on this machine: it is asked each ``interval``, however long that goes on.
     :param on_change: called with the old state, the new one and the detail, after each change of state. For logs and metrics: it
         must not call the gate.
+    :param slots: how many may be in flight; 0 = any number.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, probe: Ask, config: model.Probe, loopback: bool, on_change: Changed = _nobody) -> None:
+    def __init__(
+        self, clock: IReactorTime, probe: Ask, config: model.Probe, loopback: bool, on_change: Changed = _nobody, *, slots: int = 0
+    ) -> None:
         self.always_ready = config.preset == "none"
         self.state = State.READY if self.always_ready else State.UNKNOWN
         self.since = clock.seconds()  # when the state was entered
@@ -90,8 +83,7 @@ class Gate:
         self._config = config
         self._loopback = loopback
         self._on_change = on_change
-        # A dict for its order and its cheap removal from the middle.
-        self._waiting: dict[Waiter, None] = {}
+        self._room = Room(slots)
         self._probing: Deferred[Verdict] | None = None
         self._next: IDelayedCall | None = None
         self._asked = -math.inf  # when the last probe started, or a loading answer came in its stead
@@ -105,23 +97,45 @@ class Gate:
     @property
     def waiting(self) -> int:
         """How many wait here."""
-        return len(self._waiting)
+        return len(self._room)
 
-    def enter(self, waiter: Waiter) -> None:
-        """Wait here. *waiter* is told once, before this returns if the upstream is ready."""
-        if self.ready:
+    @property
+    def slots(self) -> tuple[int, int]:
+        """How many there are (0: any number), and how many are taken."""
+        return self._room.slots, self._room.taken
+
+    def admit(self) -> bool:
+        """Take a slot without waiting, if the upstream is ready and nobody is before us. Who takes one gives it back."""
+        return self.ready and self._room.take()
+
+    def give_back(self) -> None:
+        """A slot is free again: for the first who waits."""
+        self._room.give()
+        if self.ready and self._room and self._next is None:
+            self._next = self._clock.callLater(0, self._release)
+
+    def enter(self, waiter: Waiter, priority: int = 0, since: float = 0.0) -> None:
+        """Wait here. *waiter* is told once, before this returns if the upstream is ready and has a slot.
+
+        :param priority: the highest goes first, then who waits longest: *since* when, in reactor seconds.
+        """
+        if self.admit():
             waiter.admitted()
             return
-        if not self._waiting:
+        if not self._room and not self.ready:
             self._begin_round()
-        self._waiting[waiter] = None
+        self._room.enter(waiter, priority, since)
         self._go_on()
 
     def leave(self, waiter: Waiter) -> None:
         """Wait no more; the last one to leave stops the probe. Idempotent."""
-        if self._waiting.pop(waiter, self) is None and not self._waiting:
+        if self._room.leave(waiter) and not self._room:
             self._stop()
             self.cold = False
+
+    def place_of(self, waiter: Waiter) -> int | None:
+        """Its place in the queue for slots, where there is one."""
+        return self._room.place_of(waiter, self._clock.seconds())
 
     def mark_down(self, detail: str) -> None:
         """A dispatch was refused: not one byte of it was sent. The upstream is asked at once if it was not within the last interval."""
@@ -150,7 +164,7 @@ class Gate:
 
     def _go_on(self) -> None:
         """Have the next probe come, if somebody waits for it and nothing is under way."""
-        if self.ready or not self._waiting or self._probing is not None or self._next is not None:
+        if self.ready or not self._room or self._probing is not None or self._next is not None:
             return
         # Never two probes within the interval, also when clients come and go quickly or dispatches are refused in turn.
         due = self._asked + self._pace
@@ -197,9 +211,8 @@ class Gate:
 
     def _turn_away(self, detail: str) -> None:
         """Tell everybody who waits; whoever comes later has the upstream asked anew, an interval after this time at the earliest."""
-        waiting, self._waiting = self._waiting, {}
         self.cold = False
-        for waiter in waiting:
+        for waiter in self._room.empty():
             waiter.turned_away(detail)
 
     def _slow_down(self) -> None:
@@ -217,18 +230,18 @@ class Gate:
         self._release()
 
     def _release(self) -> None:
-        """Let a slice of those who wait through, in the order they came, and come back for the next one in the next turn.
+        """Let a slice of those who wait through, as far as there are slots, and come back for the next one in the next turn.
 
-        Who comes meanwhile finds the gate open and goes first: nothing here is scarce. Slots have a queue of their own.
+        Where slots are not limited, who comes meanwhile finds the gate open and goes first: nothing is scarce then.
         """
         self._next = None
-        for waiter in list(islice(self._waiting, RELEASED_PER_TURN)):
-            if not self.ready:
-                return  # one of those let through was refused: the others wait on, in their old places
-            if waiter in self._waiting:  # one let through may have made another leave
-                del self._waiting[waiter]
-                waiter.admitted()
-        if self.ready and self._waiting:
+        for _ in range(RELEASED_PER_TURN):
+            # One of those let through may be refused: then the others wait on, in their old places.
+            waiter = self._room.next() if self.ready else None
+            if waiter is None:
+                return
+            waiter.admitted()
+        if self.ready and self._room and self._next is None:
             self._next = self._clock.callLater(0, self._release)
 
     def _not_ready(self, event: Event, detail: str) -> None:
