@@ -1,6 +1,6 @@
 """Where txsse spends its CPU time, function by function, in W1, W2 and W5: to be read before and after a change.
 
-    python benchmarks/hotspots.py [--tuned] [--workloads W1,W2,W5] [--seconds 3] [--lines 25]
+    python benchmarks/hotspots.py [--stock] [--workloads W1,W2,W5] [--seconds 3] [--lines 25]
 
 A sampler inside the real process, no profiler that slows each call. ``make bench`` puts the first lines into the documentation.
 """
@@ -33,12 +33,12 @@ def profile(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Where txsse spends its time.")
-    parser.add_argument("--tuned", action="store_true", help="with --reactor=txsse")
+    parser.add_argument("--stock", action="store_true", help="with Twisted's own reactor")
     parser.add_argument("--workloads", default=",".join(SAMPLED))
     parser.add_argument("--seconds", type=float, default=4, help="how long the load lasts, about")
     parser.add_argument("--lines", type=int, default=25)
     options = parser.parse_args()
-    peer = next(one for one in PEERS if one.name == ("txsse-tuned" if options.tuned else "txsse"))
+    peer = next(one for one in PEERS if one.name == ("txsse-stock" if options.stock else "txsse"))
     program = peer.program()
     if program is None:
         sys.exit(f"error: {peer.name} is not here")

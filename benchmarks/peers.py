@@ -132,14 +132,6 @@ def _twistd() -> str | None:
     return str(twistd) if twistd.exists() else None
 
 
-def _tuned_twistd() -> str | None:
-    twistd = _twistd()
-    if twistd is None:
-        return None
-    listed = subprocess.run([twistd, "--help-reactors"], capture_output=True, text=True, timeout=60, check=False).stdout
-    return twistd if "    txsse\t" in listed else None
-
-
 def _txsse(reactor: Sequence[str], admin: str = "") -> Command:
     def command(twistd: str, place: Place) -> Sequence[str]:
         return (
@@ -197,8 +189,8 @@ _SLOWEST = {
 }
 
 PEERS = (
+    _ours("txsse-stock", "txsse, --reactor=epoll", _twistd, "--reactor=epoll"),
     _ours("txsse", "txsse", _twistd),
-    _ours("txsse-tuned", "txsse, --reactor=txsse", _tuned_twistd, "--reactor=txsse"),
     Peer(
         "nginx",
         "nginx",

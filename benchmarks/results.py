@@ -10,7 +10,7 @@ import attrs
 
 Figures: TypeAlias = dict[str, float]
 
-OURS: Final = ("txsse", "txsse-tuned")
+OURS: Final = ("txsse-stock", "txsse")
 DIRECT: Final = "direct"
 FULL: Final = 0.95
 """Share of its time from which a core counts as full."""

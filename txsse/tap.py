@@ -76,6 +76,7 @@ class Options(usage.Options):
         # The one moment: it is known whether there is a use for TLS, and nothing has been imported that looks for it.
         if not _may_need_tls(self["configuration"], self.parent):
             hide_tls()
+        _choose_reactor()
         from txsse.proxy.verify import problems
 
         if wrong := list(problems(self["configuration"])):
@@ -119,6 +120,17 @@ class Options(usage.Options):
             near = difflib.get_close_matches(words[1], [name.rstrip("=") for name in known], n=1)
             return f"unknown option {words[1]}" + (f"; did you mean {near[0]}?" if near else "; see --help")
         return problem
+
+
+def _choose_reactor() -> None:
+    """Run on the reactor that costs our streams least, unless ``--reactor`` has chosen, or there is one already."""
+    if "twisted.internet.reactor" in sys.modules:
+        return
+    try:
+        from txsse.sockets.reactor import install
+    except ImportError:  # no epoll here: Twisted knows what there is instead
+        return
+    install()
 
 
 def _may_need_tls(configuration: Configuration, twistd: Mapping[str, Any] | None) -> bool:

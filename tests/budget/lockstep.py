@@ -7,7 +7,6 @@ on how fast the machine is. Under load several arrive together and cost less.
 from __future__ import annotations
 
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,10 +31,8 @@ probe = {{ preset = "none" }}
 
 
 def reactors() -> list[str]:
-    """Those to be looked at: what twistd chooses by itself, and ours where it is installed."""
-    listed = subprocess.run([twistd(), "--help-reactors"], capture_output=True, text=True, timeout=60, check=False).stdout
-    names = [line.split()[0] for line in listed.splitlines() if line.strip()]
-    return ["default", *(["txsse"] if "txsse" in names else [])]
+    """Those to be looked at: Twisted's own, and ours."""
+    return ["epoll", "txsse"]
 
 
 def twistd() -> str:
@@ -131,8 +128,7 @@ def running(folder: Path, reactor: str, wrapper: Sequence[str], stop: Callable[[
         port = free_port()
         file = folder / f"{reactor}.toml"
         file.write_text(CONFIGURATION.format(port=port, upstream=listener.getsockname()[1]))
-        chosen = [] if reactor == "default" else [f"--reactor={reactor}"]
-        options = [*chosen, "--nodaemon", "--pidfile=", "sse-proxy", "--config", str(file)]
+        options = [f"--reactor={reactor}", "--nodaemon", "--pidfile=", "sse-proxy", "--config", str(file)]
         process = Process([*wrapper, *options], folder, reactor)
         try:
             process.wait_until_open(port)

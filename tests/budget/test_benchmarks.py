@@ -146,7 +146,7 @@ def modules() -> Iterator[Any]:
 @pytest.fixture
 def results(modules: Any) -> Any:
     """Ours takes 10 of what nginx takes 5, 10 and 20 in three rounds; and a figure of its own."""
-    labels = {"txsse": "txsse", "txsse-tuned": "tuned", "nginx": "nginx"}
+    labels = {"txsse": "txsse", "txsse-stock": "stock", "nginx": "nginx"}
     machine = {"date": "today", "processor": "x", "cores": 2, "kernel": "y", "rounds": 3, "minutes": 1}
     results = modules["results"].Results(machine, labels, {"W2": "streams"})
     for number, theirs in enumerate((5.0, 10.0, 20.0)):
@@ -161,7 +161,7 @@ def results(modules: Any) -> Any:
 def test_a_ratio_is_of_one_round(results: Any) -> None:
     ratio = results.ratio("W2", "cpu_us_per_event", "txsse", "nginx")
     assert (ratio.middle, ratio.least, ratio.most) == (1.0, 0.5, 2.0)
-    assert results.ratio("W2", "cpu_us_per_event", "txsse-tuned", "nginx") is None
+    assert results.ratio("W2", "cpu_us_per_event", "txsse-stock", "nginx") is None
 
 
 def test_verdicts(modules: Any, results: Any) -> None:
