@@ -65,12 +65,12 @@ def read_page(text: str) -> Page:
 
     :raises Refused: it is something else, or holds a user name: its password would be shown.
     """
+    if text.startswith("unix:"):
+        raise Refused("a wake step goes to http:// or https://, not to a socket")
     match = _PAGE.match(text)
     assert match is not None  # every text has an origin, perhaps an empty one
     address = read_url(match["origin"])  # first of all: what follows would show a password
     target = match["target"]
-    if address.scheme == "unix":
-        raise Refused(f"{shown(text)} is a socket; a wake step goes to http:// or https://")
     if match["fragment"]:
         raise Refused(f"{shown(text)} has a fragment, which no server sees; remove it")
     if not _TARGET.match(target):

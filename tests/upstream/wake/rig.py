@@ -15,6 +15,8 @@ from txsse.upstream.wake.parts import Ended
 from txsse.upstream.wake.starter import Starter
 from txsse.upstream.wake.states import Event, Standing, State
 
+GOODBYE = Exit(status=0)
+
 
 class FakeProcess:
     """A process that does what the test says."""
@@ -32,7 +34,7 @@ class FakeProcess:
     def kill(self) -> None:
         self.asked.append("kill")
 
-    def exit(self, how: Exit = Exit(status=0)) -> None:
+    def exit(self, how: Exit = GOODBYE) -> None:
         """The process ends; the rest of its group is still there."""
         self.ended = True
         self._exited(how)
@@ -46,6 +48,7 @@ class FakeProcess:
 class Rig:
     """One upstream: who waits at its gate, what is open there, and its starter.
 
+    :param slots: how many requests may be open; 0 = any number.
     :param errands: it has some; each run of them waits in ``errands`` until the test ends it.
     """
 
@@ -58,6 +61,7 @@ class Rig:
         errands: bool = False,
         clock: Clock | None = None,
         group: Group | None = None,
+        slots: int = 0,
     ) -> None:
         self.clock = clock or Clock()
         self.name = name
@@ -67,10 +71,14 @@ class Rig:
         self.cannot_spawn: OSError | None = None
         self.errands: list[Deferred[None]] = []
         self.cancelled_errands = 0
+        self.stubborn = False  # errands go on to their end though they be cancelled
         self.ended: list[Ended] = []
-        self.waiting = 0
+        self.slots = slots
+        self.first = 0  # they wait to be let through
+        self.later = 0  # they came while it drained
         self.open = 0
         self.served = 0
+        self._told = (False, False)  # somebody waits, something is open
         state = State.DOWN if process else State.UNKNOWN
         self.standing = Standing(self.clock.seconds, lambda old, new, detail: self.changes.append(new), state)
         self.starter = Starter(
@@ -92,8 +100,10 @@ class Rig:
         return self.processes[-1]
 
     def _run_errands(self) -> Deferred[None]:
-        def cancelled(_: Deferred[None]) -> None:
+        def cancelled(errand: Deferred[None]) -> None:
             self.cancelled_errands += 1
+            if self.stubborn:
+                errand.callback(None)
 
         self.errands.append(Deferred(cancelled))
         return self.errands[-1]
@@ -104,54 +114,66 @@ class Rig:
     def state(self) -> State:
         return self.standing.state
 
+    @property
+    def waiting(self) -> int:
+        """How many wait here."""
+        return self.first + self.later
+
     def look(self) -> None:
-        if self.state is State.READY:
-            self._let_through()
+        if not self.starter.draining:
+            self.first, self.later = self.waiting, 0
+        self._let_through()
+        self._tell()
 
     def wake_ended(self, ended: Ended) -> None:
         self.ended.append(ended)
         if self.state is not State.READY:
-            self._nobody_waits()
+            self.first = self.later = 0
+            self._tell()
 
     def come(self, count: int = 1) -> None:
         """So many requests arrive."""
         for _ in range(count):
-            if self.state is State.READY:
-                self._dispatch()
-            elif self.starter.refusal is None:
-                self.waiting += 1
-                self.starter.wanted()
+            if self.starter.refusal is not None:
+                return
+            if self.starter.draining:
+                self.later += 1
+            else:
+                self.first += 1
+            self._let_through()
+            self._tell()
 
     def leave(self) -> None:
         """One that waits goes away."""
-        self.waiting -= 1
-        if not self.waiting:
-            self.starter.unwanted()
+        if self.later:
+            self.later -= 1
+        else:
+            self.first -= 1
+        self._tell()
 
     def finish(self) -> None:
         """One that is open comes to its end."""
         self.open -= 1
-        if not self.open:
-            self.starter.idle()
-
-    def _dispatch(self) -> None:
-        self.open += 1
-        self.served += 1
-        self.starter.busy()
+        self._let_through()
+        self._tell()
 
     def _let_through(self) -> None:
-        if self.waiting:
-            while self.waiting:
-                self.waiting -= 1
-                # Worse than any gate: for a moment nobody waits and nothing is open.
-                if not self.waiting:
-                    self.starter.unwanted()
-                self._dispatch()
+        while self.first and (self.state is State.READY or self.starter.draining) and (not self.slots or self.open < self.slots):
+            self.first -= 1
+            self._tell()  # worse than any gate: for a moment one that is let through is nowhere
+            self.open += 1
+            self.served += 1
+            self._tell()
 
-    def _nobody_waits(self) -> None:
-        if self.waiting:
-            self.waiting = 0
-            self.starter.unwanted()
+    def _tell(self) -> None:
+        """What has changed, and only that."""
+        draining = self.starter.draining
+        wanted, busy = bool(self.later if draining else self.waiting), bool(self.open or (draining and self.first))
+        before, self._told = self._told, (wanted, busy)
+        if wanted != before[0]:
+            self.starter.wanted() if wanted else self.starter.unwanted()
+        if busy != before[1]:
+            self.starter.busy() if busy else self.starter.idle()
 
     @property
     def may_probe(self) -> bool:
@@ -184,7 +206,7 @@ class Rig:
         self.changes.clear()
         self.ended.clear()
 
-    def die(self, how: Exit = Exit(status=0)) -> None:
+    def die(self, how: Exit = GOODBYE) -> None:
         """The process ends, and all of its group."""
         self.process.exit(how)
         self.process.vanish()
@@ -192,4 +214,3 @@ class Rig:
     @property
     def quiet(self) -> bool:
         return not self.clock.getDelayedCalls()
-

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.logger import LogEvent, globalLogPublisher
 
@@ -89,6 +89,7 @@ def test_what_is_good_in_a_broken_file_counts(tmp_path: Path) -> None:
     assert Starts(str(tmp_path)).expected("llama") == 30.75
 
 
+@settings(max_examples=40)
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_no_json_breaks_it(tmp_path_factory: pytest.TempPathFactory, content: object) -> None:
     folder = tmp_path_factory.getbasetemp()

@@ -158,14 +158,36 @@ def test_while_it_cools_down_there_is_a_refusal_with_the_rest_of_the_time() -> N
     assert len(rig.processes) == 2
 
 
-def test_who_came_in_the_last_moment_before_the_failure_does_not_start_it_again() -> None:
+def test_who_waits_though_there_is_a_refusal_does_not_start_it_again() -> None:
     rig = Rig()
     rig.come()
     rig.turn()
-    rig.starter.wanted()  # on its way in
     rig.die(Exit(status=3))
-    rig.turn()
+    rig.starter.wanted()
+    rig.clock.advance(29)
     assert len(rig.processes) == 1
+
+
+def test_a_process_that_ends_within_the_grace_of_a_start_nobody_waits_for_is_a_failed_start_and_no_more() -> None:
+    rig = Rig(model.Wake(cancel_after=10))
+    rig.come()
+    rig.turn()
+    rig.leave()
+    rig.clock.advance(5)
+    rig.die(Exit(status=3))
+    rig.clock.advance(100)
+    assert [each.result for each in rig.ended] == [Result.FAILED]
+    assert (rig.state, rig.quiet) == (State.DOWN, True)
+
+
+def test_a_start_can_fail_after_a_late_request_was_refused() -> None:
+    rig = Rig()
+    rig.come()
+    rig.turn()
+    rig.probe(Event.PROBE_LOADING, "HTTP 503")
+    rig.standing.hear(Event.DISPATCH_REFUSED, "connection refused")
+    rig.die(Exit(status=3))
+    assert rig.state is State.FAILING
 
 
 def test_a_successful_start_sets_no_cooldown() -> None:
@@ -322,8 +344,9 @@ def test_an_idle_process_is_stopped_after_its_time() -> None:
     assert rig.process.asked == []
     rig.clock.advance(0.2)
     assert rig.process.asked == ["stop"]
-    assert rig.state is State.STOPPING
-    rig.die()
+    rig.process.exit(Exit(signal=15))
+    assert rig.changes == [State.STOPPING]
+    rig.process.vanish()
     assert rig.changes == [State.STOPPING, State.DOWN]
     rig.turn()
     assert rig.quiet
@@ -343,6 +366,17 @@ def test_requests_in_between_begin_the_time_anew_and_cost_no_timer_each() -> Non
     rig.clock.advance(59)
     assert rig.process.asked == []
     rig.clock.advance(1)
+    assert rig.process.asked == ["stop"]
+
+
+def test_to_be_told_again_that_nobody_is_there_does_not_begin_the_time_anew() -> None:
+    rig = Rig(model.Wake(stop_after_idle=60))
+    rig.come_up()
+    rig.finish()
+    rig.clock.advance(30)
+    rig.starter.idle()
+    rig.starter.unwanted()
+    rig.clock.advance(30)
     assert rig.process.asked == ["stop"]
 
 
@@ -424,25 +458,52 @@ def test_waking_what_is_ready_does_nothing_also_later() -> None:
     assert len(rig.processes) == 1
 
 
+def test_waking_what_comes_back_by_itself_does_nothing_later() -> None:
+    rig = Rig()
+    rig.come_up()
+    rig.standing.hear(Event.DISPATCH_LOADING, "HTTP 503")
+    rig.starter.wake()
+    rig.come()
+    rig.probe(Event.PROBE_PASSED)
+    rig.die()
+    rig.turn()
+    assert len(rig.processes) == 1
+
+
 def test_by_hand_a_start_is_stopped_and_who_waits_is_told() -> None:
     rig = Rig()
     rig.come(2)
     rig.turn()
     rig.starter.stop()
     assert rig.ended == [Ended(Result.CANCELLED, 0, "it was stopped")]
-    assert (rig.waiting, rig.state, rig.process.asked) == (0, State.STOPPING, ["stop"])
+    assert (rig.waiting, rig.open, rig.state, rig.process.asked) == (0, 0, State.STOPPING, ["stop"])
     rig.die()
     rig.turn()
     assert (rig.state, rig.starter.refusal, len(rig.processes)) == (State.DOWN, None, 1)
 
 
 def test_by_hand_it_is_stopped_at_once_if_nothing_is_open() -> None:
+    rig = Rig(model.Wake(stop_after_idle=60))
+    rig.come_up()
+    rig.finish()
+    rig.turn()
+    rig.starter.stop()
+    rig.turn()
+    assert rig.process.asked == ["stop"]
+    rig.die()
+    rig.turn()
+    assert rig.quiet
+
+
+def test_what_was_stopped_by_hand_runs_on_when_it_is_started_again() -> None:
     rig = Rig()
     rig.come_up()
     rig.finish()
     rig.starter.stop()
     rig.turn()
-    assert rig.process.asked == ["stop"]
+    rig.die()
+    rig.come_up()
+    assert (rig.state, rig.process.asked) == (State.READY, [])
 
 
 def test_by_hand_open_requests_are_waited_for_and_others_have_it_started_again() -> None:
@@ -593,10 +654,9 @@ def test_errands_that_cannot_be_cancelled_are_not_listened_to() -> None:
     rig = Rig(process=True, errands=True)
     rig.come()
     rig.turn()
-    errand = rig.errands[0]
-    errand._canceller = lambda it: it.callback(None)  # type: ignore[attr-defined]  # what a stubborn one would do
+    rig.stubborn = True
     rig.starter.stop()
-    assert errand.called
+    assert rig.errands[0].called
     assert (rig.processes, rig.starter.at_rest) == ([], True)
 
 
