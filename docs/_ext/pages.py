@@ -10,6 +10,7 @@ import io
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import diagrams
@@ -18,7 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from txsse.admin.exposition import Exposition
 from txsse.cli.main import main
 from txsse.config.reference import reference
-from txsse.errors import CODES
+from txsse.dialects import DIALECTS, Dialect, Speaker
+from txsse.errors import CODES, ProxyError
 from txsse.exchange import table
 from txsse.exchange.events import Event, Timer
 from txsse.metrics import BOUNDS, Histogram, Metrics
@@ -176,6 +178,40 @@ def errors() -> str:
     return _table(("Code", "Status", "OpenAI type", "Anthropic type"), rows, (28, 10, 31, 31))
 
 
+# -- dialects
+
+_SPEAKER = Speaker("44b62229e655b7fe", 1795158168, "qwen3")
+_CODEX = Speaker("44b62229e655b7fe", 1795158168, "qwen3", "codex_cli_rs")
+_ERROR = ProxyError("readiness_timeout", "The upstream llama was not ready within 600 s (it is loading). Try again later.")
+_STATUS = '{"state":"loading","elapsed":12.3}'
+
+
+def _dialect(dialect: Dialect) -> str:
+    """What the proxy says in *dialect*, byte for byte."""
+
+    def message(channel: str) -> bytes:
+        return dialect.message(_SPEAKER, "Model is waking up", channel, first=True)
+
+    content = message("content")
+    said = [
+        ("Keepalive", dialect.sign_of_life("auto", lambda: _SPEAKER)),
+        ("Keepalive while held", dialect.sign_of_life("auto", lambda: _SPEAKER, status=_STATUS)),
+        ("Heartbeat", dialect.heartbeat(_SPEAKER, None)),
+        ("Heartbeat for Codex", dialect.heartbeat(_CODEX, None) if not dialect.heartbeat(_SPEAKER, None) else b""),
+        ("Message, as a thought", message("reasoning") if message("reasoning") != content else b""),
+        ("Message, as text", content),
+        ("Separator", dialect.before_answer(_SPEAKER, "\n\n---\n\n", "content")),
+        ("Error", dialect.error_frame(_ERROR, _SPEAKER, None)),
+        ('After an error, with ``error_end = "done"``', dialect.done),
+    ]
+    return "\n".join(f"{what}:\n\n.. code-block:: text\n\n{_marked(data)}\n" for what, data in said if data)
+
+
+def _marked(data: bytes) -> str:
+    text = "␠" if data == b" " else data.decode().replace("\n", "␊\n")
+    return "".join(f"   {line}\n" for line in text.splitlines())
+
+
 @contextlib.contextmanager
 def _one_of_each() -> Iterator[Metrics]:
     class _Upstream:
@@ -210,4 +246,5 @@ PAGES = {
     page.__name__.replace("_", "-"): page
     for page in (exchange_table, exchange_events, upstream_table, options, command_line, console_script, errors, metrics)
 }
+PAGES |= {f"dialect-{name}": partial(_dialect, dialect) for name, dialect in DIALECTS.items()}
 PICTURES = {page.__name__.replace("_", "-"): page for page in (exchange_diagram, upstream_diagram)}

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from txsse.dialects import DIALECTS
+from txsse.dialects import DIALECTS, Speaker
 from txsse.dialects.foreign import MAX_TEXT, error_members
 from txsse.errors import ProxyError
 from txsse.wire.eventstream import EventStreamDecoder
 
 JSON = b"application/json"
+SPEAKER = Speaker("00", 1, "m")
 
 
 def members(body: object, status: int = 500, kind: bytes = JSON) -> dict[str, Any]:
@@ -160,7 +161,7 @@ def test_nasty_bodies_become_a_frame_that_is_json(body: bytes) -> None:
     assert isinstance(found["message"], str)
     error = ProxyError("upstream_error", found["message"], members=found, upstream_status=500)
     for dialect in DIALECTS.values():
-        frames = dialect.error_frame(error)
+        frames = dialect.error_frame(error, SPEAKER, None)
         texts = [frames.decode()] if dialect.by_lines else [event.data for event in EventStreamDecoder().feed(frames)]
         assert texts
         for text in texts:
@@ -174,4 +175,4 @@ def test_any_depth_gives_a_frame() -> None:
         body = b'{"error":{"message":"x","a":' + b"[" * depth + b"]" * depth + b"}}"
         found = error_members(500, JSON, body)
         error = ProxyError("upstream_error", found["message"], members=found, upstream_status=500)
-        assert DIALECTS["openai-chat"].error_frame(error).startswith(b'data: {"error":{')
+        assert DIALECTS["openai-chat"].error_frame(error, SPEAKER, None).startswith(b'data: {"error":{')

@@ -24,7 +24,7 @@ def event(kind: str, number: int | None, **members: Any) -> bytes:
 
 
 def test_it_wants_to_see_everything() -> None:
-    witness = RESPONSES.witness()
+    witness = RESPONSES.witness(midstream=False)
     assert isinstance(witness, Course)
     assert witness.see(b": ping\n")
     assert witness.see(event("response.created", 0, response={"id": "resp_1"}))
@@ -99,4 +99,4 @@ def test_another_witness_is_none() -> None:
     error = ProxyError("upstream_disconnected", "Gone.")
     witness = DIALECTS["openai-chat"].witness(midstream=True)
     speaker = Speaker("00", 1, "m")
-    assert RESPONSES.error_frame(error, speaker, witness) == RESPONSES.error_frame(error, speaker)
+    assert RESPONSES.error_frame(error, speaker, witness) == RESPONSES.error_frame(error, speaker, None)

@@ -180,7 +180,7 @@ def test_a_client_sees_one_message_with_our_block_first() -> None:
     shift = ANTHROPIC.after_message()
     assert shift is not None
     speaker = Speaker("ab", 1, "m")
-    ours = ANTHROPIC.message(speaker, "Waking up", "content") + ANTHROPIC.message(speaker, ".", "content", first=False)
+    ours = ANTHROPIC.message(speaker, "Waking up", "content", first=True) + ANTHROPIC.message(speaker, ".", "content", first=False)
     theirs = event(START) + event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
     stream = values(ours + ANTHROPIC.before_answer(speaker, "---", "content") + shift(theirs))
     assert [(value["type"], value.get("index")) for value in stream] == [

@@ -49,7 +49,7 @@ KEDA_CHUNK = (
 
 
 def test_keda_speaks_in_chunks_of_the_system() -> None:
-    assert KEDA.message(SPEAKER, "Model is waking up...", "content") == KEDA_CHUNK.format('"Model is waking up..."').encode()
+    assert KEDA.message(SPEAKER, "Model is waking up...", "content", first=True) == KEDA_CHUNK.format('"Model is waking up..."').encode()
     assert KEDA.sign_of_life("event", lambda: SPEAKER) == KEDA_CHUNK.format('""').encode()
     assert KEDA.before_answer(SPEAKER, "\n\n---\n\u200b", "content") == KEDA_CHUNK.format('"\\n\\n---\\n\u200b"').encode()
 
@@ -65,13 +65,13 @@ def test_kedas_head() -> None:
 
 def test_keda_says_in_words_that_the_backend_did_not_come() -> None:
     said = KEDA_CHUNK.format('"Backend did not become ready: The upstream was not ready within 600 s."').encode()
-    assert KEDA.error_frame(NEVER_READY, SPEAKER) == said
+    assert KEDA.error_frame(NEVER_READY, SPEAKER, None) == said
     assert KEDA.done == b"data: [DONE]\n\n"
 
 
 def test_what_went_wrong_later_is_an_error_in_that_style_too() -> None:
     error = ProxyError("upstream_error", "boom", members={"message": "boom", "type": "x"}, upstream_status=500)
-    assert KEDA.error_frame(error, SPEAKER) == CHAT.error_frame(error, SPEAKER)
+    assert KEDA.error_frame(error, SPEAKER, None) == CHAT.error_frame(error, SPEAKER, None)
     assert KEDA.error_body(NEVER_READY) == CHAT.error_body(NEVER_READY)
 
 
@@ -89,7 +89,7 @@ SWAP = STYLES["llama-swap"]
 
 def test_llama_swap_thinks_aloud_and_names_the_model() -> None:
     chat = SWAP.vary(CHAT)
-    assert chat.message(SPEAKER, ".", "reasoning") == b'data: {"choices":[{"delta":{"reasoning_content":"."}}]}\n\n'
+    assert chat.message(SPEAKER, ".", "reasoning", first=True) == b'data: {"choices":[{"delta":{"reasoning_content":"."}}]}\n\n'
     assert "{model}" in str(SWAP.defaults["hold"]["message"])
     assert SWAP.defaults["hold"]["channel"] == "reasoning"
 
@@ -101,7 +101,7 @@ def test_llama_swap_is_done_only_before_an_answer() -> None:
     text = json.loads(last.removeprefix(b"data: "))["choices"][0]["delta"]["reasoning_content"]
     assert "Done!" in text
     assert text.endswith("\n")
-    assert b"Done" not in chat.error_frame(NEVER_READY, SPEAKER)
+    assert b"Done" not in chat.error_frame(NEVER_READY, SPEAKER, None)
     assert chat.before_answer(SPEAKER, "", "reasoning") == b""
 
 
@@ -125,7 +125,7 @@ def test_comments_with_another_word(name: str, word: str, dialect: Dialect) -> N
     assert varied.sign_of_life(form, lambda: SPEAKER, after_id=True) == f": {word}\n".encode()
     assert style.defaults["hold"]["status_comments"] is False
     assert dialect.keepalive() == b": txsse\n"
-    assert varied.error_frame(NEVER_READY, SPEAKER) == dialect.error_frame(NEVER_READY, SPEAKER)
+    assert varied.error_frame(NEVER_READY, SPEAKER, None) == dialect.error_frame(NEVER_READY, SPEAKER, None)
 
 
 def test_a_style_leaves_ollamas_blank() -> None:

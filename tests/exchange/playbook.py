@@ -106,35 +106,47 @@ def make_policy(**changes: Any) -> Policy:
     return attrs.evolve(policy_of(model.Route(), model.Upstream()), **changes)
 
 
-def make_voice(policy: Policy, dialect: Dialect, *, show_text: bool = True, status: HoldStatus | None = None) -> Voice:
-    known = status or HoldStatus("llama", "down", 12.34, "connection refused")
-    return Voice(dialect, policy, FixedSource(known), show_text)
-
-
 @attrs.frozen
 class FixedSource:
-    status: HoldStatus
+    speaks: Speaker = SPEAKER
 
     def speaker(self) -> Speaker:
-        return SPEAKER
+        return self.speaks
 
     def hold_status(self) -> HoldStatus:
-        return self.status
+        return HoldStatus("llama", "down", 12.34, "connection refused")
 
 
 class Player:
-    """A machine at work, without a script: hears steps, writes down what follows, and keeps what the client has."""
+    """A machine at work, without a script: hears steps, writes down what follows, and keeps what the client has.
 
-    def __init__(self, *, dialect: str = "openai-chat", streaming: bool = True, show_text: bool = True, **policy: Any) -> None:
+    :param dialect: its name, or the dialect of a style.
+    :param client: the User-Agent of the request.
+    :param policy: what is different from the defaults.
+    """
+
+    def __init__(
+        self,
+        *,
+        dialect: str | Dialect = "openai-chat",
+        streaming: bool = True,
+        show_text: bool = True,
+        pads: bool = False,
+        follows: bool = False,
+        client: str = "",
+        **policy: Any,
+    ) -> None:
         self.policy = make_policy(**policy)
-        self.dialect = DIALECTS[dialect]
-        self.voice = make_voice(self.policy, self.dialect, show_text=show_text)
+        self.dialect = DIALECTS[dialect] if isinstance(dialect, str) else dialect
+        source = FixedSource(attrs.evolve(SPEAKER, client=client))
+        self.voice = Voice(self.dialect, self.policy, source, show_text and not pads, pads)
         self.now = 100.0
         self.machine = Machine(
             self.policy,
             self.voice,
-            commits=streaming,
+            commits=streaming or pads,
             interval=self.policy.interval,
+            follows=follows,
             began=self.now,
             received=self.now,
             turns=self,

@@ -859,3 +859,150 @@ def failing_and_stalled() -> Playbook:
         << act.AbortClient()
         << act.Done("timeout", "upstream_timeout")
     )
+
+
+# -- JSON that does not stream, kept alive with blanks
+
+JSON: Final = b'{"a":1}'
+
+
+def padded(**player: object) -> Playbook:
+    """No stream was asked for, upstream is silent, and our own head promises JSON. No heartbeat: nothing but blanks may be said."""
+    return (
+        sent(streaming=False, pads=True, **player)
+        >> Wait(5)
+        >> ev.Elapsed(Timer.COMMIT)
+        << act.Commit(b" ", "first_byte")
+        << Starts(Timer.KEEPALIVE, 15)
+    )
+
+
+@script
+def padded_to_the_end() -> Playbook:
+    """A blank each interval until the body begins; then it is none of our business."""
+    return (
+        padded()
+        >> Wait(15)
+        >> ev.Elapsed(Timer.KEEPALIVE)
+        << act.Send(b" ", "first_byte")
+        >> ev.HeadCame(head(201, b"application/json; charset=utf-8"), True)
+        << act.OpenRelay(RELAY)
+        >> Wait(15)
+        >> ev.Elapsed(Timer.KEEPALIVE)
+        << act.Send(b" ", "first_byte")
+        >> Feed(JSON[:3])
+        << Stops(Timer.KEEPALIVE)
+        << Stops(Timer.FIRST_BYTE)
+        << Starts(Timer.IDLE, 300)
+        << Through(JSON[:3])
+        >> Feed(JSON[3:])
+        << Through(JSON[3:])
+        >> FeedEnd()
+        << act.Finish()
+        << act.Done("ok")
+    )
+
+
+@script
+def padded_and_no_body_in_time() -> Playbook:
+    play = padded() >> ev.HeadCame(head(), True) << act.OpenRelay(RELAY) >> ev.Elapsed(Timer.FIRST_BYTE)
+    return _aborted(play, act.Cut(), act.Done("timeout", "upstream_timeout"))
+
+
+@script
+def padded_while_held() -> Playbook:
+    return (
+        held(streaming=False, pads=True)
+        >> Wait(1)
+        >> ev.Elapsed(Timer.COMMIT)
+        << act.Commit(b" ", "hold")
+        << Starts(Timer.KEEPALIVE, 15)
+        >> Wait(15)
+        >> ev.Elapsed(Timer.KEEPALIVE)
+        << act.Send(b" ", "hold")
+        >> ev.UpstreamReady(cold=True)
+        << Stops(Timer.HOLD)
+        << Starts(Timer.FIRST_BYTE, 600)
+        << act.Dispatch()
+        >> ev.HeadCame(head(503), True)
+        << act.Collect(65536)
+        >> ev.BodyCollected(b"loading", complete=True)
+        << Stops(Timer.FIRST_BYTE)
+        << act.MarkLoading("HTTP 503, loading")
+        << Starts(Timer.HOLD, 584)
+        << act.AwaitReady()
+        >> Wait(584)
+        >> ev.Elapsed(Timer.HOLD)
+        << act.StopWaiting()
+        << act.Cut()
+        << act.Done("timeout", "readiness_timeout")
+    )
+
+
+@script
+def padded_and_refused() -> Playbook:
+    """An error cannot be told after a 200 whose body is JSON of somebody else: it is cut, and nothing is made up."""
+    return (
+        padded()
+        >> ev.HeadCame(head(500), True)
+        << act.Collect(65536)
+        >> ev.BodyCollected(b'{"error":"no"}', complete=True)
+        << act.Cut()
+        << act.Done("upstream_error", "upstream_error")
+    )
+
+
+@script
+def padded_and_no_json() -> Playbook:
+    return _aborted(padded() >> ev.HeadCame(head(200, b"text/html"), True), act.Cut(), act.Done("upstream_error", "upstream_invalid"))
+
+
+@script
+def padded_and_died() -> Playbook:
+    return (
+        padded()
+        >> ev.HeadCame(head(), True)
+        << act.OpenRelay(RELAY)
+        >> ev.DispatchFailed(Failed(Fault.TRUNCATED, "connection closed inside the response"))
+        << act.Cut()
+        << act.Done("upstream_error", "upstream_disconnected")
+    )
+
+
+@script
+def answered_before_it_had_to_be_padded() -> Playbook:
+    """Inside the grace it is upstream's own answer, head and all."""
+    answer = head(200, b"application/json", (b"Content-Length", b"7"))
+    return (
+        sent(streaming=False, pads=True)
+        >> Wait(4)
+        >> ev.HeadCame(answer, True)
+        << Stops(Timer.COMMIT)
+        << act.RelayHead(answer, True)
+        << Stops(Timer.FIRST_BYTE)
+        << Starts(Timer.IDLE, 300)
+        << act.OpenRelay(RELAY)
+        >> Feed(JSON)
+        << Through(JSON)
+        >> FeedEnd()
+        << act.Finish()
+        << act.Done("ok")
+    )
+
+
+@script
+def a_stream_where_json_was_to_be_padded() -> Playbook:
+    """Nobody asked for it, so there is no heartbeat, but its gaps are filled."""
+    return (
+        sent(streaming=False, pads=True)
+        >> ev.HeadCame(STREAM_HEAD, True)
+        << Stops(Timer.COMMIT)
+        << act.RelayHead(STREAM_HEAD, True)
+        << Starts(Timer.KEEPALIVE, 15)
+        << act.OpenRelay(RELAY)
+        >> ev.Elapsed(Timer.KEEPALIVE)
+        << act.Send(LINE, "first_byte")
+        >> ev.ClientGone()
+        << act.AbortUpstream()
+        << act.Done("client_closed")
+    )

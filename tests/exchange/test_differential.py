@@ -16,11 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.exchange.playbook import Feed, FeedEnd, Player
-from txsse.dialects import DIALECTS
+from tests.exchange.spoken import SPOKEN
+from txsse.exchange import actions as act
 from txsse.exchange import events as ev
 from txsse.exchange.events import Timer
 from txsse.exchange.table import State
-from txsse.wire.http1 import ResponseHead
+from txsse.interfaces import Failed, Fault
+from txsse.wire.eventstream import EventStreamDecoder
 
 FORMS: Final = ("auto", "line", "frame", "event", "none")
 BOM: Final = b"\xef\xbb\xbf"
@@ -83,7 +85,7 @@ def _is_named(*names: str) -> Callable[[Parsed], bool]:
 
 def _is_empty_message(event: Parsed) -> bool:
     value: dict[str, object] = _object(event)
-    return not value.get("done") and value.get("message") == {"role": "assistant", "content": ""}
+    return not value.get("done") and (value.get("message") == {"role": "assistant", "content": ""} or value.get("response") == "")
 
 
 def _is_nothing(event: Parsed) -> bool:
@@ -116,7 +118,9 @@ def event_streams(draw: st.DrawFn, contents: st.SearchStrategy[Sequence[tuple[st
         lines += [draw(st.sampled_from(["data: ", "data:"])) + line for line in data.split("\n")]
         if draw(st.integers(0, 9)) == 0:
             lines.insert(draw(st.integers(0, len(lines))), draw(st.sampled_from([": inside", ":", "retry: 3000", "unknown: field"])))
-        before = draw(st.sampled_from([[], [], [": ping"], [": ping", ""], [":"]]))
+        before = draw(st.sampled_from([[], [], [], [": ping"], [": ping", ""], [":"], ["event: ping", ""], ["retry: 3000", ""]]))
+        if with_ids and draw(st.integers(0, 5)) == 0:
+            before = [*before, f"id: {draw(ids)}", ""]
         text += "".join(line + draw(end) for line in [*before, *lines, ""])
     stream = text.encode()
     return stream[: draw(st.integers(0, len(stream)))] if draw(st.integers(0, 9)) == 0 else stream
@@ -168,14 +172,20 @@ plain: Final = st.lists(
 )
 
 
+def _said(piece: str) -> dict[str, object]:
+    return {"message": {"role": "assistant", "content": piece}}
+
+
+def _completed(piece: str) -> dict[str, object]:
+    return {"response": piece}
+
+
 @st.composite
-def line_streams(draw: st.DrawFn) -> bytes:
+def line_streams(draw: st.DrawFn, say: Callable[[str], dict[str, object]]) -> bytes:
     """Ollama's."""
     end = draw(st.sampled_from(["\n", "\r\n"]))
-    lines = [
-        {"model": "tiny", "message": {"role": "assistant", "content": piece}, "done": False} for piece in draw(st.lists(texts, max_size=6))
-    ]
-    last = draw(st.sampled_from([[], [{"model": "tiny", "message": {"role": "assistant", "content": ""}, "done": True}]]))
+    lines = [{"model": "tiny", **say(piece), "done": False} for piece in draw(st.lists(texts, max_size=6))]
+    last = draw(st.sampled_from([[], [{"model": "tiny", **say(""), "done": True}]]))
     stream = "".join(_dump(line) + end for line in [*lines, *last]).encode()
     return stream[: draw(st.integers(0, len(stream)))] if draw(st.integers(0, 9)) == 0 else stream
 
@@ -217,7 +227,8 @@ TONGUES: Final = {
     "openai-completions": Tongue(event_streams(_with_done(st.builds(_completion, texts))), _is_empty_choice, _text_at("choices", "text")),
     "openai-responses": Tongue(event_streams(responses), _is_named("keepalive"), _text_at("delta")),
     "anthropic": Tongue(event_streams(anthropic), _is_named("ping"), _text_at("delta", "text")),
-    "ollama": Tongue(line_streams(), _is_empty_message, _text_at("message", "content"), read_lines),
+    "ollama": Tongue(line_streams(_said), _is_empty_message, _text_at("message", "content"), read_lines),
+    "ollama generate": Tongue(line_streams(_completed), _is_empty_message, _text_at("response"), read_lines),
     "sse": Tongue(event_streams(plain), _is_nothing, lambda event: event[1]),
 }
 
@@ -228,14 +239,20 @@ BEGINNINGS: Final = ("held", "slow", "quick")
 timers: Final = st.lists(st.sampled_from([Timer.KEEPALIVE, Timer.KEEPALIVE, Timer.HEARTBEAT]), max_size=3)
 
 
-def relay(data: st.DataObject, dialect: str, stream: bytes, **policy: Any) -> bytes:
-    """What a client gets of *stream*: cut at random places, with pauses of random lengths in between and before."""
-    player = Player(dialect=dialect, hold_bytes=data.draw(st.sampled_from([8, 64, 65536]), "hold_bytes"), **policy)
+def relay(data: st.DataObject, dialect: str, stream: bytes, *, dies: bool = False, **policy: Any) -> Player:
+    """What becomes of *stream*: cut at random places, with pauses of random lengths in between and before."""
+    spoken = SPOKEN[dialect]
+    player = Player(
+        dialect=spoken.dialect,
+        hold_bytes=data.draw(st.sampled_from([8, 64, 65536]), "hold_bytes"),
+        heartbeat_midstream=data.draw(st.booleans(), "heartbeat_midstream"),
+        **policy,
+    )
 
     def pause() -> None:
         for timer in data.draw(timers, "pause"):
             if timer in player.running:
-                player.play(ev.Elapsed(timer))
+                player.play(ev.Elapsed(timer, silent=60))
 
     begin = data.draw(st.sampled_from(BEGINNINGS), "beginning")
     player.play(ev.Begin(ready=begin != "held"))
@@ -245,24 +262,23 @@ def relay(data: st.DataObject, dialect: str, stream: bytes, **policy: Any) -> by
     if begin == "held":
         player.play(ev.UpstreamReady(cold=True))
         pause()
-    player.play(ev.HeadCame(ResponseHead(200, b"OK", b"HTTP/1.1", [(b"Content-Type", DIALECTS[dialect].content_type)]), True))
+    player.play(ev.HeadCame(spoken.head, True))
     pause()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8), "cuts"))
     for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         if start < end:
             player.play(Feed(stream[start:end]))
         pause()
-    player.play(FeedEnd())
-    assert player.state is State.ENDED
-    return player.client
+    player.play(ev.DispatchFailed(Failed(Fault.TRUNCATED, "gone")) if dies else FeedEnd())
+    return player
 
 
 def test_every_dialect_has_its_streams() -> None:
-    assert set(TONGUES) == set(DIALECTS)
+    assert set(TONGUES) == set(SPOKEN)
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", TONGUES)
 def test_what_is_read_through_the_proxy_is_what_is_read_directly(dialect: str, form: str) -> None:
     tongue = TONGUES[dialect]
 
@@ -270,13 +286,15 @@ def test_what_is_read_through_the_proxy_is_what_is_read_directly(dialect: str, f
     @settings(max_examples=30)
     @given(st.data(), tongue.streams)
     def check(data: st.DataObject, stream: bytes) -> None:
-        assert tongue.hears(relay(data, dialect, stream, form=form)) == tongue.hears(stream)
+        player = relay(data, dialect, stream, form=form)
+        assert player.state is State.ENDED
+        assert tongue.hears(player.client) == tongue.hears(stream)
 
     check()
 
 
 @pytest.mark.parametrize("channel", ["content", "reasoning"])
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", TONGUES)
 def test_a_message_is_shown_before_the_text_and_takes_nothing_from_it(dialect: str, channel: str) -> None:
     tongue = TONGUES[dialect]
     # Completions have one channel only, the text.
@@ -285,8 +303,51 @@ def test_a_message_is_shown_before_the_text_and_takes_nothing_from_it(dialect: s
     @settings(max_examples=30)
     @given(st.data(), tongue.streams)
     def check(data: st.DataObject, stream: bytes) -> None:
-        text = tongue.shows(relay(data, dialect, stream, message="Waking up", progress=".", separator="---", channel=channel))
+        text = tongue.shows(relay(data, dialect, stream, message="Waking up", progress=".", separator="---", channel=channel).client)
         assert text.endswith(tongue.shows(stream))
         assert shown.fullmatch(text.removesuffix(tongue.shows(stream)))
+
+    check()
+
+
+@pytest.mark.parametrize("form", ["auto", "frame"])
+@pytest.mark.parametrize("dialect", [name for name, tongue in TONGUES.items() if tongue.read is read_events])
+def test_to_a_reader_by_the_standard_normalising_changes_nothing(dialect: str, form: str) -> None:
+    tongue = TONGUES[dialect]
+
+    def hears(stream: bytes) -> list[Parsed]:
+        events = [(event.type, event.data, event.id) for event in EventStreamDecoder().feed(stream)]
+        return [event for event in events if not tongue.is_noop(event)]
+
+    @settings(max_examples=40)
+    @given(st.data(), tongue.streams)
+    def check(data: st.DataObject, stream: bytes) -> None:
+        assert hears(relay(data, dialect, stream, form=form, normalise=True).client) == hears(stream)
+
+    check()
+
+
+@pytest.mark.parametrize("dialect", TONGUES)
+def test_a_death_takes_nothing_but_the_event_it_fell_into_and_is_told(dialect: str) -> None:
+    tongue = TONGUES[dialect]
+
+    def is_error(event: Parsed) -> bool:
+        return "error" in _object(event) or _object(event).get("type") == "response.failed"
+
+    @settings(max_examples=40)
+    @given(st.data(), tongue.streams)
+    def check(data: st.DataObject, stream: bytes) -> None:
+        player = relay(data, dialect, stream, dies=True)
+        *heard, rest = tongue.read(player.client)
+        heard = [event for event in heard if not tongue.is_noop(event)]
+        direct = [event for event in tongue.read(stream)[:-1] if not tongue.is_noop(event)]
+        if player.state is State.FAILING:
+            frames = 2 if dialect == "openai-responses" else 1
+            assert all(map(is_error, heard[-frames:]))
+            assert heard[:-frames] == direct
+            assert rest[1] in ("", "{}"), "no half event"
+        else:
+            assert heard == direct
+            assert player.outcomes[-1] == act.Done("ok") or player.outcomes[-2] == act.Cut()
 
     check()

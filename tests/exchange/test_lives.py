@@ -10,17 +10,18 @@ from hypothesis import strategies as st
 
 from tests.exchange.playbook import STREAM_HEAD, Feed, FeedEnd, Player, Step, Through
 from tests.exchange.scripts import DONE, EVENT, head
+from txsse.dialects import DIALECTS
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import events as ev
-from txsse.exchange.events import Timer
-from txsse.exchange.table import State
+from txsse.exchange.table import HeadOf, State
 from txsse.interfaces import Failed, Fault
 from txsse.wire.http1 import ResponseHead
 
 HEADS = [
     ev.HeadCame(STREAM_HEAD, True),
     ev.HeadCame(head(200), True),
+    ev.HeadCame(head(200, b"application/x-ndjson"), True),
     ev.HeadCame(head(200, b"text/event-stream", (b"Content-Length", b"5")), True),
     ev.HeadCame(head(200, b"text/event-stream", (b"Content-Encoding", b"gzip")), True),
     ev.HeadCame(head(404), True),
@@ -44,6 +45,12 @@ PIECES = [
     b"x" * 40,
     EVENT + DONE,
     b"\xef\xbb\xbf",
+    b'{"done":false}\n',
+    b'{"done":true}\n',
+    b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":3}}}\n\n',
+    b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+    b'data: {"type":"response.completed","sequence_number":3,"response":{"id":"resp_1"}}\n\n',
+    b'data: {"choices":[],"prompt_progress":{"total":9,"cache":0,"processed":3,"time_ms":1}}\n\n',
 ]
 
 
@@ -142,8 +149,9 @@ class World:
 @settings(max_examples=400, deadline=None)
 @given(
     data=st.data(),
-    dialect=st.sampled_from(["openai-chat", "sse"]),
-    streaming=st.booleans(),
+    dialect=st.sampled_from(list(DIALECTS)),
+    asked=st.sampled_from(["for a stream", "for no stream", "for JSON that is padded"]),
+    follows=st.booleans(),
     policy=st.fixed_dictionaries(
         {
             "holds": st.booleans(),
@@ -157,11 +165,16 @@ class World:
             "error_event": st.booleans(),
             "require_done": st.booleans(),
             "comments_count": st.booleans(),
+            "heartbeat_midstream": st.booleans(),
+            "normalise": st.booleans(),
         }
     ),
 )
-def test_any_life_ends_once_and_leaves_nothing_behind(data: st.DataObject, dialect: str, streaming: bool, policy: dict[str, Any]) -> None:
-    player, world = Player(dialect=dialect, streaming=streaming, **policy), World()
+def test_any_life_ends_once_and_leaves_nothing_behind(
+    data: st.DataObject, dialect: str, asked: str, follows: bool, policy: dict[str, Any]
+) -> None:
+    pads = asked == "for JSON that is padded"
+    player, world = Player(dialect=dialect, streaming=asked == "for a stream", pads=pads, follows=follows, **policy), World()
     steps = 0
     while player.state is not State.ENDED:
         # Every life has its end.
@@ -171,6 +184,9 @@ def test_any_life_ends_once_and_leaves_nothing_behind(data: st.DataObject, diale
         for outcome in player.play(step):
             world.follows(outcome)
     assert world.done == 1
+    if pads and player.head_of is HeadOf.US:
+        ours = b"".join(each.data for each in player.outcomes if isinstance(each, act.Commit | act.Send))
+        assert ours.strip(b" ") == b"", "JSON was promised"
     assert not world.dispatched
     assert not world.waiting
     assert not world.open or isinstance(player.outcomes[-1], act.Done)

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.exchange.dialect_scripts import COLD_STARTS
 from tests.exchange.playbook import STREAM_HEAD, Feed, FeedEnd, Player, Wait, all_rows
 from tests.exchange.scripts import BEAT, CHUNK, DONE, EVENT, LINE, REFUSED, SCRIPTS, STATUS, head
+from tests.exchange.spoken import SPOKEN, responses_error
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import events as ev
@@ -32,9 +34,9 @@ def about(seconds: float) -> Any:
     return pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [*SCRIPTS, *COLD_STARTS])
 def test_script(name: str) -> None:
-    assert SCRIPTS[name]()
+    assert (SCRIPTS | COLD_STARTS)[name]()
 
 
 def test_the_scripts_visit_every_row_of_the_table() -> None:
@@ -136,34 +138,35 @@ STREAMING: list[tuple[str, Callable[[Player], Any], str, str, str]] = [
 ]
 
 
-def _frame(dialect: str, message: str, code: str, anthropic_type: str) -> bytes:
-    if dialect == "sse":
-        inner = f'{{"type":"{anthropic_type}","message":"{message}","code":"{code}"}}'
-        return f'event: error\ndata: {{"type":"error","error":{inner}}}\n\n'.encode()
-    return f'data: {{"error":{{"message":"{message}","type":"server_error","param":null,"code":"{code}"}}}}\n\n'.encode()
-
-
+# What is said once upstream's own events have begun continues them.
+HEAD = "its head"
+EVENTS = "its first events"
 PHASES: dict[str, tuple[tuple[Any, ...], list[tuple[str, Callable[[Player], Any], str, str, str]]]] = {
     "held": ((NOT_READY,), HELD),
     "sent": ((READY,), SENT),
     "held, committed": ((NOT_READY, COMMIT), HELD),
     "sent, committed": ((READY, COMMIT), SENT),
-    "streaming, our head": ((READY, COMMIT, STREAM, Feed(EVENT)), STREAMING),
-    "streaming, upstream's head": ((READY, STREAM, Feed(EVENT)), STREAMING),
-    "silent, upstream's head": ((READY, STREAM), [SENT[0], *STREAMING[:2], *HELD[2:]]),
+    "streaming, our head": ((READY, COMMIT, HEAD, EVENTS), STREAMING),
+    "streaming, upstream's head": ((READY, HEAD, EVENTS), STREAMING),
+    "silent, upstream's head": ((READY, HEAD), [SENT[0], *STREAMING[:2], *HELD[2:]]),
 }
 MATRIX = [
     pytest.param(phase, failure, dialect, end, id=f"{phase}: {failure[0]} ({dialect}, {end})")
     for phase, (_, failures) in PHASES.items()
-    for failure, dialect, end in itertools.product(failures, ("openai-chat", "sse"), ("abort", "done"))
+    for failure, dialect, end in itertools.product(failures, SPOKEN, ("abort", "done"))
 ]
 
 
 @pytest.mark.parametrize(("phase", "failure", "dialect", "end"), MATRIX)
 def test_a_failure_is_said_in_the_way_the_client_can_still_read(phase: str, failure: Any, dialect: str, end: str) -> None:
     _, fail, message, code, anthropic_type = failure
-    player = Player(dialect=dialect, error_end=end, total=90)
-    player.play(*PHASES[phase][0])
+    spoken = SPOKEN[dialect]
+    frame = spoken.error(message, code, "server_error", anthropic_type)
+    player = Player(dialect=spoken.dialect, error_end=end, total=90)
+    for step in PHASES[phase][0]:
+        player.play(ev.HeadCame(spoken.head, True) if step == HEAD else Feed(spoken.opening + spoken.event) if step == EVENTS else step)
+        if step == EVENTS and dialect == "openai-responses":
+            frame = responses_error(message, number=8, ident="resp_1")
     before, at = player.client, len(player.outcomes)
     whose = player.head_of
     fail(player)
@@ -181,11 +184,11 @@ def test_a_failure_is_said_in_the_way_the_client_can_still_read(phase: str, fail
         assert said == b""
         assert player.outcomes[-2] == act.Cut()
     elif end == "abort":
-        assert said == _frame(dialect, message, code, anthropic_type)
+        assert said == frame
         assert player.outcomes[-2] == act.Cut()
         assert act.Finish() not in player.outcomes
     else:
-        assert said == _frame(dialect, message, code, anthropic_type) + (DONE if dialect == "openai-chat" else b"")
+        assert said == frame + spoken.done
         assert player.outcomes[-2] == act.Finish()
         assert act.Cut() not in player.outcomes
 

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from txsse.dialects import DIALECTS
-from txsse.exchange.relay import Phase, PlainRelay, StreamRelay
+from txsse.dialects.base import Filter, Witness
+from txsse.dialects.progress import Progress
+from txsse.exchange.relay import PaddedRelay, Phase, PlainRelay, StreamRelay
 
 BOM = b"\xef\xbb\xbf"
 EVENT = b'data: {"id":"1"}\n\n'
@@ -20,11 +22,30 @@ class Listener:
     """A relay, what it told and how many bytes were out by then."""
 
     def __init__(
-        self, *, dialect: str = "openai-chat", hold_bytes: int = 65536, spoke: bool = False, comments_count: bool = True, ids: bool = False
+        self,
+        *,
+        dialect: str = "openai-chat",
+        hold_bytes: int = 65536,
+        spoke: bool = False,
+        comments_count: bool = True,
+        ids: bool = False,
+        filters: tuple[Filter, ...] = (),
+        witness: Witness | None = None,
+        follow: bool = False,
     ) -> None:
         self.told: list[tuple[Phase, int]] = []
         self.out = b""
-        self.relay = StreamRelay(DIALECTS[dialect], hold_bytes, self, spoke=spoke, comments_count=comments_count, watch_ids=ids)
+        self.relay = StreamRelay(
+            DIALECTS[dialect],
+            hold_bytes,
+            self,
+            spoke=spoke,
+            comments_count=comments_count,
+            watch_ids=ids,
+            filters=filters,
+            witness=witness,
+            follow=follow,
+        )
 
     def turned(self, phase: Phase) -> None:
         self.told.append((phase, len(self.out)))
@@ -307,6 +328,101 @@ def test_where_comments_count_nothing_is_quiet() -> None:
 def test_a_plain_body_passes_untouched_and_nothing_is_said_in_it() -> None:
     relay = PlainRelay()
     assert relay.feed(b"\xef\xbb\xbfdata: half") == b"\xef\xbb\xbfdata: half"
+    assert relay.end() == b""
+    assert not relay.may_speak()
+    assert not relay.quiet
+
+
+# -- what only some streams need
+
+
+def test_filters_follow_each_other_and_see_whole_events_only() -> None:
+    listener = Listener(filters=(lambda data: data.replace(b"x", b"y"), lambda data: data.replace(b"y", b"z")))
+    assert listener.feed(b"data: x", b"x\n") == b""
+    assert listener.feed(b"\ndata: x") == b"data: zz\n\n"
+    assert listener.end() == b"data: zz\n\ndata: z"
+
+
+def test_the_turns_of_a_filtered_stream() -> None:
+    """The first byte is upstream's, the first event the client's; what ends the stream does, whatever becomes of it."""
+    listener = Listener(spoke=True, filters=(lambda data: b"",))
+    listener.feed(BOM + EVENT)
+    assert listener.phases == [Phase.FIRST_BYTE]
+    listener.feed(DONE)
+    assert listener.phases == [Phase.FIRST_BYTE, Phase.TERMINAL]
+    assert listener.out == b""
+
+
+def test_a_filter_gets_no_bom_that_was_dropped() -> None:
+    seen: list[bytes] = []
+
+    def note(data: bytes) -> bytes:
+        seen.append(data)
+        return data
+
+    Listener(spoke=True, filters=(note,)).feed(BOM + EVENT)
+    Listener(spoke=False, filters=(note,)).feed(BOM + EVENT)
+    assert seen == [EVENT, BOM + EVENT]
+
+
+class Once:
+    """A witness that wants to see two reads."""
+
+    def __init__(self) -> None:
+        self.seen: list[bytes] = []
+
+    def see(self, frames: bytes) -> bool:
+        self.seen.append(frames)
+        return len(self.seen) < 2
+
+
+def test_a_witness_sees_what_upstream_said_until_it_has_seen_enough() -> None:
+    witness = Once()
+    listener = Listener(witness=witness, filters=(lambda data: b"",))
+    listener.feed(EVENT, b"data: ha", b"lf\n\n", EVENT)
+    assert witness.seen == [EVENT, b"data: half\n\n"]
+
+
+def test_progress_is_that_of_the_last_event() -> None:
+    listener = Listener(follow=True)
+    told = b'data: {"prompt_progress":{"total":4,"cache":0,"processed":%d,"time_ms":10}}\n\n'
+    listener.feed(told % 1, b": ping\n\n", b"data: ha")
+    assert listener.relay.progress == Progress("prefill", 1, 4, 0, 0.01)
+    listener.feed(b"lf\n\n")
+    assert listener.relay.progress is None
+    listener.feed(told % 2 + told % 3)
+    assert listener.relay.progress == Progress("prefill", 3, 4, 0, 0.01)
+    other = Listener()
+    other.feed(told % 1)
+    assert other.relay.progress is None
+
+
+def test_what_needs_nothing_is_not_attended_to_once_it_has_begun() -> None:
+    for needs, attentive in (({}, False), ({"ids": True}, True), ({"follow": True}, True), ({"comments_count": False}, True)):
+        listener = Listener(**needs)  # type: ignore[arg-type]  # one flag each
+        listener.feed(EVENT)
+        assert listener.relay._attentive is attentive
+    listener = Listener(ids=True)
+    listener.feed(b"id: 1\ndata: x\n\n")
+    assert not listener.relay._attentive
+
+
+# -- a body with blanks before it
+
+
+@pytest.mark.parametrize("mark", [b"", BOM])
+def test_a_padded_body_tells_its_first_byte_and_is_none_of_our_business_then(mark: bytes) -> None:
+    told: list[Phase] = []
+
+    class Note:
+        def turned(self, phase: Phase) -> None:
+            told.append(phase)
+
+    relay = PaddedRelay(Note())
+    assert relay.feed(mark + b'{"a":') == b'{"a":'
+    assert told == [Phase.FIRST_BYTE]
+    assert relay.feed(BOM + b"1}") == BOM + b"1}"
+    assert told == [Phase.FIRST_BYTE]
     assert relay.end() == b""
     assert not relay.may_speak()
     assert not relay.quiet

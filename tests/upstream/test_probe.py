@@ -13,7 +13,8 @@ from tests.upstream.waiting import wait
 from txsse.config import model
 from txsse.testing import HANG, REQUEST, RESET, ScriptedUpstream, UpstreamConnection, answer, eventually, sleep, steps
 from txsse.upstream.endpoints import Target
-from txsse.upstream.gate import Gate, Verdict
+from txsse.upstream.gate import Gate
+from txsse.upstream.lookout import Verdict
 from txsse.upstream.probe import Probe
 
 LOADING = answer(b'{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}', "503 Service Unavailable")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from txsse.upstream.room import COUNTED_ANEW, Room
+from txsse.upstream.room import COUNTED_ANEW, Refusal, Room
 
 
 class Guest:
@@ -14,7 +14,7 @@ class Guest:
 
     def admitted(self) -> None: ...
 
-    def turned_away(self, detail: str) -> None: ...
+    def turned_away(self, refusal: Refusal) -> None: ...
 
 
 def names(room: Room) -> list[str]:
@@ -72,6 +72,23 @@ def test_who_left_is_not_kept() -> None:
         assert room.leave(guest)
         assert not room.leave(guest)
     assert len(room._heap) < 200
+
+
+def test_those_who_came_later_are_taken_in_in_their_places() -> None:
+    room, later = Room(slots=1), Room()
+    room.enter(Guest("b"), 0, 2.0)
+    for name, priority, since in (("c", 0, 3.0), ("a", 0, 1.0), ("first", 9, 4.0)):
+        later.enter(Guest(name), priority, since)
+    gone = Guest("gone")
+    later.enter(gone, 0, 0.0)
+    later.leave(gone)
+    room.take_in(later)
+    assert (len(room), len(later)) == (4, 0)
+    order = []
+    while isinstance(guest := room.next(), Guest):
+        order.append(guest.name)
+        room.give()
+    assert order == ["first", "a", "b", "c"]
 
 
 def test_everybody_can_be_sent_away() -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 from txsse.upstream.gate import Gate
+from txsse.upstream.room import Refusal
 
 
 class TurnedAway(Exception):
     """Waiting does not help."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.detail)
+        self.refusal = refusal
 
 
 class _Waiter:
@@ -18,8 +23,8 @@ class _Waiter:
     def admitted(self) -> None:
         self.done.callback(None)
 
-    def turned_away(self, detail: str) -> None:
-        self.done.errback(TurnedAway(detail))
+    def turned_away(self, refusal: Refusal) -> None:
+        self.done.errback(TurnedAway(refusal))
 
 
 def wait(gate: Gate) -> Deferred[None]:

@@ -59,7 +59,7 @@ def check(configuration: Configuration) -> Iterator[Problem]:
         names = ", ".join(shown(each.name) for each in configuration.upstream)
         yield Problem("route", f"there is none, and several upstreams ({names}); write a [[route]] with upstream = .. for each")
     for index, upstream in enumerate(configuration.upstream, 1):
-        for key, reason in _upstream_problems(upstream):
+        for key, reason in (*_upstream_problems(upstream), *_fallback_problems(upstream, configuration.upstream)):
             yield Problem(f"upstream.{key} ({_which('upstream', index, upstream.name)})", reason)
     for index, route in enumerate(configuration.route, 1):
         for key, reason in _route_problems(route, configuration.upstream):
@@ -94,6 +94,14 @@ def _upstream_problems(upstream: Upstream) -> Iterator[tuple[str, str]]:
         yield "tls", "cert and key go together; set both or none"
 
 
+def _fallback_problems(upstream: Upstream, upstreams: tuple[Upstream, ...]) -> Iterator[tuple[str, str]]:
+    names = [each.name for each in upstreams if each is not upstream]
+    if upstream.fallback and upstream.fallback == upstream.name:
+        yield "fallback", f"{shown(upstream.fallback)} is this upstream itself; name another one"
+    elif upstream.fallback and upstream.fallback not in names:
+        yield "fallback", f"{shown(upstream.fallback)} is not the name of an upstream; {choices(upstream.fallback, names)}"
+
+
 def _route_problems(route: Route, upstreams: tuple[Upstream, ...]) -> Iterator[tuple[str, str]]:
     by_name = {each.name: each for each in upstreams}
     upstream = by_name.get(route.upstream)
@@ -107,6 +115,8 @@ def _route_problems(route: Route, upstreams: tuple[Upstream, ...]) -> Iterator[t
             f"0 holds for ever, so the fallback {shown(upstream.fallback)} of upstream {shown(upstream.name)} is never used; "
             "set a duration above 0, or remove the fallback",
         )
+    if upstream is not None and route.hold.overflow == "fallback" and not upstream.fallback:
+        yield "hold.overflow", f"'fallback' needs one: set fallback = \"..\" in upstream {shown(upstream.name)}, or overflow = 'reject'"
 
 
 def _check_unique(table: str, names: Iterable[str]) -> Iterator[Problem]:

@@ -148,8 +148,8 @@ class Upstream:
     name: str = text("", "unique name, as in `route.upstream`, logs and metrics; required", Kind.NAME)
     url: str = text("", "`http://host:port`, `https://host:port` or `unix:/path`; required", Kind.URL)
     urls: tuple[str, ...] = several(Kind.STRINGS, "several replicas instead of one `url`", built=False)
-    max_concurrency: int = integer(0, "requests in flight; 0 = no limit", built=False)
-    fallback: str = text("", "name of the upstream to use when this one does not become ready", built=False)
+    max_concurrency: int = integer(0, "slots: requests in flight at a time, the others wait their turn; 0 = no limit")
+    fallback: str = text("", "name of the upstream to use when this one does not become ready; it gets no hold of its own")
     group: str = text("", "upstreams of one group exclude each other", built=False)
     set_headers: Mapping[str, Secret] = mapping(Kind.HEADERS, "header fields set on every request to it")
     host: str = text("upstream", "the Host it is sent: `upstream` (its URL's), `preserve` (the client's) or a literal", Kind.HOST)
@@ -179,7 +179,7 @@ class Hold:
     timeout_status: int = integer(503, "status when it is over before the commit", least=400, most=599)
     commit_after: float = duration(1, "from the request's end to the commit when the upstream is known not to be ready")
     max_waiting: int = integer(256, "requests that may wait; one more gets 429 and Retry-After", positive=True)
-    overflow: str = choice("reject", ("reject", "fallback", "placeholder"), "what that one gets", only=("reject",))
+    overflow: str = choice("reject", ("reject", "fallback", "placeholder"), "what that one gets", only=("reject", "fallback"))
     message: str = text("", "visible text while held; `{elapsed}`, `{eta}`, `{position}` and `{model}` are replaced; empty = invisible")
     progress: str = text(".", "with a message, repeated each interval in place of the keepalive")
     separator: str = text("\n\n---\n\n", "with a message, divides it from the answer")
@@ -256,7 +256,7 @@ class Route:
     kind: str = choice("proxy", ("proxy", "predictions"), "what the route speaks", only=("proxy",))
     dialect: str = choice("auto", DIALECTS, "the API spoken on its streams; auto = by the path")
     streaming: str = choice("auto", ("auto", "always", "never"), "whether requests stream; auto = as the request says")
-    priority: int = integer(0, "in the waiting room", built=False)
+    priority: int = integer(0, "in the waiting room: the highest goes first")
     cors_origins: tuple[str, ...] = several(
         Kind.ORIGINS, "origins for which heads and errors of ours carry CORS fields, and preflights are answered while not ready"
     )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from txsse.dialects.base import SOMEBODY, Dialect, Filter, Members, Speaker, Witness, asked
+from txsse.dialects.base import Dialect, Filter, Members, Speaker, Witness, asked
 from txsse.dialects.shapes import anthropic_error, data_event, dump
 from txsse.dialects.shift import BlockShift
-from txsse.dialects.terminal import holds_event, is_of_type
+from txsse.dialects.terminal import ends_with, holds_event, is_of_type
 from txsse.errors import ProxyError
 from txsse.wire.eventstream import Event
 from txsse.wire.normalise import EventNormaliser
 
+_STOP: Final = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+"""How nearly every stream ends."""
 _PING: Final = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 
@@ -26,13 +28,12 @@ class AnthropicDialect(Dialect):
     name = "anthropic"
     forms = {"auto": "event"}
     terminal_pattern = re.compile(rb"message_stop")
-    terminal_hint = b"message_stop"
     text_members = frozenset(("tools", "mcp_servers", "output_format", "output_config"))
 
-    def heartbeat(self, speaker: Speaker, witness: Witness | None = None) -> bytes:
+    def heartbeat(self, speaker: Speaker, witness: Witness | None) -> bytes:
         return _PING
 
-    def message(self, speaker: Speaker, text: str, channel: str, first: bool = True) -> bytes:
+    def message(self, speaker: Speaker, text: str, channel: str, *, first: bool) -> bytes:
         kind = "thinking" if channel == "reasoning" else "text"
         delta = _event("content_block_delta", index=0, delta={"type": f"{kind}_delta", kind: text})
         if not first:
@@ -62,12 +63,12 @@ class AnthropicDialect(Dialect):
         return not self.mute and not structured and not asked(members, "tools", "mcp_servers", "output_format")
 
     def is_terminal(self, frames: bytes) -> bool:
-        return holds_event(frames, self.terminal_pattern, lambda event: is_of_type(event, ("message_stop",)))
+        return ends_with(frames, _STOP) or holds_event(frames, self.terminal_pattern, lambda event: is_of_type(event, ("message_stop",)))
 
     def normaliser(self, form: str) -> Filter:
         return EventNormaliser(frames=form == "frame", is_ping=_is_empty)
 
-    def error_frame(self, error: ProxyError, speaker: Speaker = SOMEBODY, witness: Witness | None = None) -> bytes:
+    def error_frame(self, error: ProxyError, speaker: Speaker, witness: Witness | None) -> bytes:
         members = anthropic_error(error)
         if error.members is None and error.upstream_status is None:
             del members["code"]  # the API's error events have a type and a message

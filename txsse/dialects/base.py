@@ -43,9 +43,6 @@ class Speaker:
     client: str = ""
 
 
-SOMEBODY: Final = Speaker("0", 0, "unknown")
-
-
 class Witness(Protocol):
     """What must be remembered of a stream so that our own frames can continue it. Keeps references; reads them only when asked."""
 
@@ -75,8 +72,6 @@ class Dialect(ABC):
     """May an error frame follow bytes of a head that upstream sent?"""
     terminal_pattern: ClassVar[re.Pattern[bytes] | None] = None
     """Found in every terminal event: the relay looks closer only where it occurs. ``None``: no terminal event."""
-    terminal_hint: ClassVar[bytes | None] = None
-    """The same as a substring, for a relay that looks for one."""
     event_pattern: ClassVar[re.Pattern[bytes]] = re.compile(rb"(?:\A(?:\xef\xbb\xbf)?+|[\r\n])[^:\r\n]")
     """Found in what was let through where it is more than signs of life."""
     text_members: ClassVar[frozenset[str]] = frozenset()
@@ -97,7 +92,7 @@ class Dialect(ABC):
         """*text* (one line) as an invisible line of its own."""
         return f": txsse {text}\n".encode()
 
-    def heartbeat(self, speaker: Speaker, witness: Witness | None = None) -> bytes:
+    def heartbeat(self, speaker: Speaker, witness: Witness | None) -> bytes:
         """A parsed event that means nothing, for clients that count events and not bytes.
 
         :param witness: of the stream that it goes into, where upstream's events have begun.
@@ -132,7 +127,7 @@ class Dialect(ABC):
 
     # -- visible text
 
-    def message(self, speaker: Speaker, text: str, channel: str, first: bool = True) -> bytes:
+    def message(self, speaker: Speaker, text: str, channel: str, *, first: bool) -> bytes:
         """*text* shown to a person, on the ``reasoning`` or the ``content`` channel, where there are both.
 
         :param first: nothing was shown before on this stream.
@@ -164,7 +159,7 @@ class Dialect(ABC):
         """Do these whole events hold the one that ends the stream?"""
         return False
 
-    def witness(self, *, midstream: bool = False) -> Witness | None:
+    def witness(self, *, midstream: bool) -> Witness | None:
         """A new memory of a stream. ``None``: nothing needs to be remembered.
 
         :param midstream: heartbeats are wanted between upstream's events as well.
@@ -178,7 +173,7 @@ class Dialect(ABC):
     # -- errors
 
     @abstractmethod
-    def error_frame(self, error: ProxyError, speaker: Speaker = SOMEBODY, witness: Witness | None = None) -> bytes:
+    def error_frame(self, error: ProxyError, speaker: Speaker, witness: Witness | None) -> bytes:
         """*error* as the last event of a stream that the client has begun to read."""
 
     def error_body(self, error: ProxyError) -> bytes:

@@ -7,7 +7,7 @@ import re
 from email.utils import formatdate
 from typing import Final
 
-from txsse.dialects.base import SOMEBODY, Dialect, Filter, Members, Speaker, Witness, asked
+from txsse.dialects.base import Dialect, Filter, Members, Speaker, Witness, asked
 from txsse.dialects.shapes import dump, ollama_error
 from txsse.errors import ProxyError
 from txsse.wire.normalise import LineNormaliser
@@ -27,7 +27,6 @@ class OllamaDialect(Dialect):
     streams_unless_told = True
     forms = {"auto": "line", "frame": "line"}
     terminal_pattern = re.compile(rb'"done"\s*+:\s*+true')
-    terminal_hint = b'"done"'
     event_pattern = re.compile(rb"[^\s\xef\xbb\xbf]")
     text_members = frozenset(("tools", "format", "suffix", "raw", "logprobs"))
 
@@ -37,10 +36,10 @@ class OllamaDialect(Dialect):
     def comment(self, text: str) -> bytes:
         return b""
 
-    def heartbeat(self, speaker: Speaker, witness: Witness | None = None) -> bytes:
+    def heartbeat(self, speaker: Speaker, witness: Witness | None) -> bytes:
         return self._line(speaker, {"content": ""})
 
-    def message(self, speaker: Speaker, text: str, channel: str, first: bool = True) -> bytes:
+    def message(self, speaker: Speaker, text: str, channel: str, *, first: bool) -> bytes:
         return self._line(speaker, {"content": "", "thinking": text} if channel == "reasoning" else {"content": text})
 
     def before_answer(self, speaker: Speaker, separator: str, channel: str) -> bytes:
@@ -64,7 +63,7 @@ class OllamaDialect(Dialect):
     def normaliser(self, form: str) -> Filter:
         return LineNormaliser()
 
-    def error_frame(self, error: ProxyError, speaker: Speaker = SOMEBODY, witness: Witness | None = None) -> bytes:
+    def error_frame(self, error: ProxyError, speaker: Speaker, witness: Witness | None) -> bytes:
         return dump(ollama_error(error)) + b"\n"
 
     def error_body(self, error: ProxyError) -> bytes:

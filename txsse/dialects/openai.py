@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Final
 
 import attrs
 
-from txsse.dialects.base import SOMEBODY, Dialect, Filter, Members, Speaker, Witness, asked
+from txsse.dialects.base import Dialect, Filter, Members, Speaker, Witness, asked
 from txsse.dialects.shapes import data_event, openai_error
-from txsse.dialects.terminal import holds_event
+from txsse.dialects.terminal import ends_with, holds_event
 from txsse.errors import ProxyError
 from txsse.wire.eventstream import Event, EventStreamDecoder
 from txsse.wire.normalise import EventNormaliser
@@ -40,20 +40,19 @@ class OpenAIDialect(Dialect):
 
     done = b"data: [DONE]\n\n"
     terminal_pattern = re.compile(rb"\[DONE\]")
-    terminal_hint = b"[DONE]"
     id_prefix: ClassVar[str]
     object_name: ClassVar[str]
 
     def is_terminal(self, frames: bytes) -> bool:
-        return holds_event(frames, self.terminal_pattern, lambda event: event.data == "[DONE]")
+        return ends_with(frames, self.done) or holds_event(frames, self.terminal_pattern, lambda event: event.data == "[DONE]")
 
-    def witness(self, *, midstream: bool = False) -> Witness | None:
+    def witness(self, *, midstream: bool) -> Witness | None:
         return FirstChunk() if midstream else None
 
     def normaliser(self, form: str) -> Filter:
         return EventNormaliser(frames=form == "frame", is_ping=is_ping, suspects=PING_SUSPECTS + _EMPTY_SUSPECTS)
 
-    def error_frame(self, error: ProxyError, speaker: Speaker = SOMEBODY, witness: Witness | None = None) -> bytes:
+    def error_frame(self, error: ProxyError, speaker: Speaker, witness: Witness | None) -> bytes:
         return data_event({"error": openai_error(error)})
 
     def chunk(self, speaker: Speaker, choice: dict[str, Any], witness: Witness | None = None) -> bytes:

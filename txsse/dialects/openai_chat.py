@@ -14,14 +14,14 @@ class OpenAIChatDialect(OpenAIDialect):
     object_name = "chat.completion.chunk"
     text_members = FORM_MEMBERS | {"tools", "functions"}
 
-    def heartbeat(self, speaker: Speaker, witness: Witness | None = None) -> bytes:
+    def heartbeat(self, speaker: Speaker, witness: Witness | None) -> bytes:
         return self.delta(speaker, "content", "", witness)
 
-    def message(self, speaker: Speaker, text: str, channel: str, first: bool = True) -> bytes:
+    def message(self, speaker: Speaker, text: str, channel: str, *, first: bool) -> bytes:
         return self.delta(speaker, "reasoning_content" if channel == "reasoning" else "content", text)
 
     def before_answer(self, speaker: Speaker, separator: str, channel: str) -> bytes:
-        return self.message(speaker, separator, channel) if separator and channel == "content" else b""
+        return self.delta(speaker, "content", separator) if separator and channel == "content" else b""
 
     def may_show_text(self, members: Members) -> bool:
         return not self.mute and not wants_form(members) and not asked(members, "tools", "functions")

@@ -18,10 +18,10 @@ class OpenAICompletionsDialect(OpenAIDialect):
     object_name = "text_completion"
     text_members = FORM_MEMBERS | {"prompt", "suffix", "echo", "best_of"}
 
-    def heartbeat(self, speaker: Speaker, witness: Witness | None = None) -> bytes:
+    def heartbeat(self, speaker: Speaker, witness: Witness | None) -> bytes:
         return self._text(speaker, "", witness)
 
-    def message(self, speaker: Speaker, text: str, channel: str, first: bool = True) -> bytes:
+    def message(self, speaker: Speaker, text: str, channel: str, *, first: bool) -> bytes:
         return self._text(speaker, text)
 
     def before_answer(self, speaker: Speaker, separator: str, channel: str) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from txsse.dialects.base import SOMEBODY, Dialect, Filter, Speaker, Witness
+from txsse.dialects.base import Dialect, Filter, Speaker, Witness
 from txsse.dialects.openai import PING_SUSPECTS, is_ping
 from txsse.dialects.shapes import data_event, openai_error
 from txsse.dialects.terminal import holds_event, is_of_type
@@ -31,9 +31,8 @@ class OpenAIResponsesDialect(Dialect):
 
     name = "openai-responses"
     terminal_pattern = re.compile(rb"response\.(?:completed|failed|incomplete)")
-    terminal_hint = b"response."
 
-    def heartbeat(self, speaker: Speaker, witness: Witness | None = None) -> bytes:
+    def heartbeat(self, speaker: Speaker, witness: Witness | None) -> bytes:
         if not speaker.client.lower().startswith("codex"):
             return b""
         return data_event({"type": "keepalive", "sequence_number": 0}, "keepalive")
@@ -41,13 +40,13 @@ class OpenAIResponsesDialect(Dialect):
     def is_terminal(self, frames: bytes) -> bool:
         return holds_event(frames, self.terminal_pattern, lambda event: is_of_type(event, _TERMINAL))
 
-    def witness(self, *, midstream: bool = False) -> Witness | None:
+    def witness(self, *, midstream: bool) -> Witness | None:
         return Course()
 
     def normaliser(self, form: str) -> Filter:
         return EventNormaliser(frames=form == "frame", is_ping=is_ping, suspects=PING_SUSPECTS)
 
-    def error_frame(self, error: ProxyError, speaker: Speaker = SOMEBODY, witness: Witness | None = None) -> bytes:
+    def error_frame(self, error: ProxyError, speaker: Speaker, witness: Witness | None) -> bytes:
         """Two events: ``error``, in the documented flat form and in the nested one (SDKs raise of the nested one), then
         ``response.failed``, which Codex and the AI SDK go by. Their numbers continue upstream's.
         """

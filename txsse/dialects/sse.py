@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from txsse.dialects.base import SOMEBODY, Dialect, Speaker, Witness
+from txsse.dialects.base import Dialect, Speaker, Witness
 from txsse.dialects.shapes import anthropic_error, data_event
 from txsse.errors import ProxyError
 
@@ -14,5 +14,5 @@ class EventStreamDialect(Dialect):
     # An `error` event in a stream that is not ours to define: only the route can say that its clients expect it.
     error_after_their_head = False
 
-    def error_frame(self, error: ProxyError, speaker: Speaker = SOMEBODY, witness: Witness | None = None) -> bytes:
+    def error_frame(self, error: ProxyError, speaker: Speaker, witness: Witness | None) -> bytes:
         return data_event({"type": "error", "error": anthropic_error(error)}, "error")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from txsse.dialects.base import SOMEBODY, Dialect, Speaker, Witness
+from txsse.dialects.base import Dialect, Speaker, Witness
 from txsse.dialects.openai_chat import OpenAIChatDialect
 from txsse.dialects.shapes import data_event
 from txsse.errors import ProxyError
@@ -49,7 +49,7 @@ class KedaChat(OpenAIChatDialect):
             }
         )
 
-    def error_frame(self, error: ProxyError, speaker: Speaker = SOMEBODY, witness: Witness | None = None) -> bytes:
+    def error_frame(self, error: ProxyError, speaker: Speaker, witness: Witness | None) -> bytes:
         if error.code in _NOT_READY:
             return self.delta(speaker, "content", f"Backend did not become ready: {error.message}")
         return super().error_frame(error, speaker, witness)
@@ -58,11 +58,11 @@ class KedaChat(OpenAIChatDialect):
 class LlamaSwapChat(OpenAIChatDialect):
     """llama-swap's loading state: thoughts in chunks with nothing else in them, and a last word before the answer, not before an error."""
 
-    def message(self, speaker: Speaker, text: str, channel: str, first: bool = True) -> bytes:
+    def message(self, speaker: Speaker, text: str, channel: str, *, first: bool) -> bytes:
         return data_event({"choices": [{"delta": {"reasoning_content" if channel == "reasoning" else "content": text}}]})
 
     def before_answer(self, speaker: Speaker, separator: str, channel: str) -> bytes:
-        return self.message(speaker, separator, channel) if separator else b""
+        return self.message(speaker, separator, channel, first=False) if separator else b""
 
 
 def _keda(dialect: Dialect) -> Dialect:

@@ -27,6 +27,11 @@ class Dispatch:
 
 
 @attrs.define
+class FallBack:
+    """Turn to the fallback of the upstream, from the next ``Dispatch`` on."""
+
+
+@attrs.define
 class MarkDown:
     """Tell the gate that the upstream is not reachable after all."""
 
@@ -141,6 +146,7 @@ Action = (
     AwaitReady
     | StopWaiting
     | Dispatch
+    | FallBack
     | MarkDown
     | MarkLoading
     | Refuse

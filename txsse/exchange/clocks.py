@@ -52,10 +52,9 @@ class Clocks:
         return min(at[_KEEPALIVE] + wrote, at[_IDLE] + read, *at[_FIRST_ABSOLUTE:])
 
     def up(self, now: float, wrote: float, read: float) -> Timer | None:
-        """One that is up."""
-        at = self._at
-        for timer in Timer:
-            since = wrote if timer == _KEEPALIVE else read if timer == _IDLE else 0.0
-            if at[timer] + since <= now:
-                return timer
-        return None
+        """The one that was up first, of those that are."""
+        due = self._at.copy()
+        due[_KEEPALIVE] += wrote
+        due[_IDLE] += read
+        first = min(due)
+        return Timer(due.index(first)) if first <= now else None

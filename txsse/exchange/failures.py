@@ -30,12 +30,20 @@ def outcome_of(code: str) -> Outcome:
 
 def not_ready(status: HoldStatus, policy: Policy) -> ProxyError:
     """``hold.timeout`` is over."""
+    if status.queued:
+        text = f"The upstream {status.upstream} had no free slot within {policy.hold_timeout:g} s. Try again later."
+        return ProxyError("queue_timeout", text, status=policy.hold_timeout_status)
     why = f"{status.state}, {status.detail}" if status.detail else status.state
     return ProxyError(
         "readiness_timeout",
         f"The upstream {status.upstream} was not ready within {policy.hold_timeout:g} s (it is {why}). Try again later.",
         status=policy.hold_timeout_status,
     )
+
+
+def no_slot(upstream: str) -> ProxyError:
+    """The fallback is at its limit too."""
+    return ProxyError("queue_timeout", f"The upstream {upstream} has no free slot. Try again later.")
 
 
 def too_late(timer: Timer, policy: Policy) -> ProxyError:
@@ -100,7 +108,12 @@ def unexpected(head: ResponseHead, dialect: Dialect) -> ProxyError | None:
 def no_json(head: ResponseHead) -> ProxyError | None:
     """What is wrong with a head of status below 400 where our own promised a JSON body, if anything."""
     kind = (get(head.headers, b"content-type") or b"").partition(b";")[0].strip().lower()
-    if 200 <= head.status < 300 and (kind == b"application/json" or kind.endswith(b"+json")) and not is_compressed(head):
+    if (
+        200 <= head.status < 300
+        and head.status != 204
+        and (kind == b"application/json" or kind.endswith(b"+json"))
+        and not is_compressed(head)
+    ):
         return None
     return ProxyError("upstream_invalid", f"The upstream answered {head.status} where JSON was expected.", upstream_status=head.status)
 

@@ -13,7 +13,7 @@ from txsse.exchange import failures
 from txsse.exchange.clocks import Clocks
 from txsse.exchange.events import Timer
 from txsse.exchange.policy import Policy
-from txsse.exchange.relay import PlainRelay, StreamRelay, Turns
+from txsse.exchange.relay import PaddedRelay, PlainRelay, StreamRelay, Turns
 from txsse.exchange.table import TABLE, HeadOf, Key, State
 from txsse.exchange.voice import Voice
 from txsse.interfaces import Fault
@@ -52,6 +52,7 @@ class Machine:
         "_began",
         "_commits",
         "_dispatched",
+        "_fell_back",
         "_done",
         "_follows",
         "_held_since",
@@ -82,7 +83,7 @@ class Machine:
         *,
         commits: bool,
         interval: float,
-        follows: bool = False,
+        follows: bool,
         began: float,
         received: float,
         turns: Turns,
@@ -106,6 +107,7 @@ class Machine:
         self._held_since = received
         self._dispatched = False
         self._retried = False
+        self._fell_back = False  # there is no other upstream, and no hold, after that
         self._spoke = False
         self._judged: ResponseHead | None = None  # whose body decides
         self._status = 0  # of the last head that upstream sent
@@ -175,7 +177,7 @@ class Machine:
             # RFC 9110 section 9.2.2: a connection that died unused may be retried; ours was idle in a pool and answered nothing.
             self._retried = True
             return self._send(now, fresh=True)
-        if failed.fault is Fault.UNREACHABLE and self._policy.holds:
+        if failed.fault is Fault.UNREACHABLE and self._holds:
             self.clocks.stop(Timer.FIRST_BYTE)
             self._out.append(act.MarkDown(failed.detail))
             return self._hold(now)
@@ -187,7 +189,7 @@ class Machine:
         held = self.state is State.HELD
         self.cold = self.cold or held
         self.head_of = HeadOf.US
-        words = self._voice.open_hold() if held else self._voice.keepalive(after_id=False)
+        words = self._voice.while_held() if held else self._voice.keepalive(after_id=False)
         self._spoke = bool(words)
         # A visible message is an answer's first words; anything else keeps the connection alive.
         shown = held and self._voice.text_shown
@@ -200,12 +202,12 @@ class Machine:
     def _start_speaking(self) -> None:
         if self._policy.form != "none":
             self._set(Timer.KEEPALIVE, self._interval)
-        if self._policy.heartbeat and self._commits:
+        if self._policy.heartbeat and self._commits and not self._voice.pads:
             self._set(Timer.HEARTBEAT, self._policy.heartbeat)
 
     def _keep_alive(self, event: ev.Elapsed, now: float) -> State:
         held = self.state is State.HELD
-        self._say(self._voice.hold_keepalive() if held else self._voice.keepalive(after_id=False), "hold" if held else "first_byte")
+        self._say(self._voice.while_held() if held else self._voice.keepalive(after_id=False), "hold" if held else "first_byte")
         return self.state
 
     def _keep_alive_between(self, event: ev.Elapsed, now: float) -> State:
@@ -241,16 +243,25 @@ class Machine:
         head = event.head
         self._status = head.status
         if self.head_of is HeadOf.NOBODY:
-            if self._policy.holds and event.has_body and head.status in self._policy.loading_status:
+            if self._holds and event.has_body and head.status in self._policy.loading_status:
                 return self._judge(head, LOADING_LIMIT)
             return self._relay_theirs(event)
-        if head.status >= 400:
-            return self._judge(head, ERROR_LIMIT)
         if head.status == 204 and not self._voice.pads:
             return self._relay_plain()
-        if error := failures.no_json(head) if self._voice.pads else failures.unexpected(head, self._voice.dialect):
-            return self._fail(error)
-        return self._relay_plain() if self._voice.pads else self._relay_stream()
+        wrong = self._objection(head)
+        if wrong is None:
+            return self._relay_padded() if self._voice.pads else self._relay_stream()
+        may_be_loading = self._holds and event.has_body and head.status in self._policy.loading_status
+        body_decides = head.status >= 400 or may_be_loading or self._may_tell_all(head)
+        return self._judge(head, ERROR_LIMIT) if body_decides else self._fail(wrong)
+
+    def _objection(self, head: ResponseHead) -> ProxyError | None:
+        """Why a head cannot be that of what ours has promised."""
+        return failures.no_json(head) if self._voice.pads else failures.unexpected(head, self._voice.dialect)
+
+    def _may_tell_all(self, head: ResponseHead) -> bool:
+        """One object is a stream of JSON lines too: all that Ollama has to tell of a model that it only had to load."""
+        return self._voice.dialect.by_lines and not self._voice.pads and failures.no_json(head) is None
 
     def _judge(self, head: ResponseHead, limit: int) -> State:
         self._judged = head
@@ -269,7 +280,8 @@ class Machine:
             aligned, self._voice.dialect = True, DIALECTS["sse"]
         if not aligned or failures.is_compressed(head) or get(head.headers, b"content-length") is not None:
             return self._relay_plain()
-        self._voice.pads = False
+        if self._voice.pads:
+            self._voice.pads = self._commits = False  # it did not ask for this stream
         self._start_speaking()
         return self._relay_stream()
 
@@ -279,6 +291,15 @@ class Machine:
         if self._policy.idle:
             self._set(Timer.IDLE, self._policy.idle)
         self._out.append(_PLAIN)
+        return State.PLAIN
+
+    def _relay_padded(self) -> State:
+        self._out.append(act.OpenRelay(PaddedRelay(self._turns)))
+        return State.PLAIN
+
+    def _body_began(self, event: ev.FirstByte, now: float) -> State:
+        self.clocks.stop(Timer.KEEPALIVE)
+        self._watch_idle()
         return State.PLAIN
 
     def _relay_stream(self) -> State:
@@ -302,13 +323,18 @@ class Machine:
         head, self._judged = self._head(), None
         if event.complete:
             self._dispatched = False
-        if self._policy.holds and self._policy.is_loading(head.status, event.body):
+        if self._holds and self._policy.is_loading(head.status, event.body):
             self._drop_upstream()
             self.clocks.stop(Timer.FIRST_BYTE)
             self._out.append(act.MarkLoading(f"HTTP {head.status}, loading"))
             return self._hold(now)
         if self.head_of is HeadOf.US:
-            return self._fail(failures.upstream_error(head, event.body))
+            if event.complete and self._may_tell_all(head) and self._voice.dialect.is_terminal(event.body):
+                self._say(self._voice.before_answer(), "")
+                self._out.append(act.PassOn(event.body))
+                return self._finish(event, now)
+            wrong = None if head.status >= 400 else self._objection(head)
+            return self._fail(wrong or failures.upstream_error(head, event.body))
         self.head_of = HeadOf.UPSTREAM
         self.clocks.stop(Timer.COMMIT)
         self._out.append(act.RelayHead(head, has_body=True))
@@ -372,11 +398,29 @@ class Machine:
     # -- everything that goes wrong
 
     def _give_up(self, event: ev.UpstreamFailed, now: float) -> State:
+        code, policy = event.error.code, self._policy
+        if (code == "wake_failed" and policy.falls_back) or (code == "too_many_waiting" and policy.overflow_falls_back):
+            self.cold = self.cold or code == "wake_failed"
+            return self._fall_back() or self._fail(event.error)
         return self._fail(event.error)
+
+    def _fall_back(self) -> State | None:
+        """Turn to the other upstream, once; the answer is ``UpstreamReady`` or ``UpstreamFailed``."""
+        if self._fell_back:
+            return None
+        self._fell_back = True
+        self.clocks.stop(Timer.HOLD)
+        self._out.append(act.FallBack())
+        return State.HELD
 
     def _hold_over(self, event: ev.Elapsed, now: float) -> State:
         self.cold = True
-        return self._fail(failures.not_ready(self._voice.status(), self._policy))
+        error = failures.not_ready(self._voice.status(), self._policy)
+        due = self._held_since + self._hold_left
+        if self._policy.falls_back and not (self._policy.total and self._began + self._policy.total <= due):
+            self._out.append(act.StopWaiting())
+            return self._fall_back() or self._fail(error)
+        return self._fail(error)
 
     def _too_late(self, event: ev.Elapsed, now: float) -> State:
         self.cold = self.cold or self.state is State.HELD
@@ -466,6 +510,10 @@ class Machine:
             self._out.append(act.StopWaiting())
         self._drop_upstream()
         self.clocks.stop_all()
+
+    @property
+    def _holds(self) -> bool:
+        return self._policy.holds and not self._fell_back
 
     def _head(self) -> ResponseHead:
         assert self._judged is not None

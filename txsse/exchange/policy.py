@@ -36,4 +36,6 @@ class Policy:
     error_end: str
     error_event: bool
     require_done: bool
+    falls_back: bool  # there is another upstream to go to when this one does not become ready
+    overflow_falls_back: bool  # also when too many wait for it
     pads_json: bool  # JSON answers that do not stream are kept alive with blanks before them

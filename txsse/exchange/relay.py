@@ -15,7 +15,7 @@ from txsse.wire.boundary import BoundaryTracker
 from txsse.wire.lines import LineTracker
 
 _BOM = b"\xef\xbb\xbf"
-_ID_LINE = re.compile(rb"(?:\A|[\r\n])id:?")
+_ID_LINE = re.compile(rb"(?:\A(?:\xef\xbb\xbf)?+|[\r\n])id[:\r\n]")
 
 
 class Phase(enum.Enum):
@@ -66,6 +66,23 @@ class PlainRelay:
         return False
 
 
+class PaddedRelay(PlainRelay):
+    """A JSON body before which the proxy writes blanks, until its first byte; from there on it is none of our business."""
+
+    __slots__ = ("_begun", "_turns")
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._begun = False
+
+    def feed(self, data: bytes) -> bytes:
+        if self._begun:
+            return data
+        self._begun = True
+        self._turns.turned(Phase.FIRST_BYTE)
+        return data.removeprefix(_BOM)  # which is none after our blanks
+
+
 class StreamRelay:
     """An event stream (or lines of JSON), cut only between events so that the proxy can speak while upstream stalls inside one.
 
@@ -105,11 +122,11 @@ class StreamRelay:
         turns: Turns,
         *,
         spoke: bool,
-        comments_count: bool = True,
-        watch_ids: bool = False,
-        filters: tuple[Filter, ...] = (),
-        witness: Witness | None = None,
-        follow: bool = False,
+        comments_count: bool,
+        watch_ids: bool,
+        filters: tuple[Filter, ...],
+        witness: Witness | None,
+        follow: bool,
     ) -> None:
         self._tracker = LineTracker(hold_bytes) if dialect.by_lines else BoundaryTracker(hold_bytes)
         self._dialect = dialect
@@ -126,7 +143,7 @@ class StreamRelay:
         self.spoke = spoke
         self.id_seen = False
         self.quiet = False
-        self.progress: Progress | None = None  # the last that upstream told
+        self.progress: Progress | None = None  # what upstream told of it, until it told anything else
 
     def feed(self, data: bytes) -> bytes:
         was_raw = self._tracker.raw
@@ -161,27 +178,24 @@ class StreamRelay:
     def _attend(self, out: bytes, was_raw: bool) -> bytes:
         if self._witness is not None and out and not self._witness.see(out):
             self._witness = None
-        if not self.started and out:
+        if self._fresh and out:
             out = self._begin(out)
         if not self._comments_count:
             self.quiet = bool(out) and not was_raw and not self._tracker.held and not self._dialect.event_pattern.search(out)
         if self._watch_ids and _ID_LINE.search(out):
             self.id_seen, self._watch_ids = True, False
-        if self._follow:
-            self.progress = progress_of(out) or self.progress
+        if self._follow and self._dialect.event_pattern.search(out):
+            self.progress = progress_of(out)
         for rewrite in self._filters:
             out = rewrite(out) if out else out
+        if not self.started and self._dialect.event_pattern.search(out):
+            self.started = True
+            self._turns.turned(Phase.FIRST_EVENT)
         needed = self._filters or self._witness or self._watch_ids or self._follow
         self._attentive = bool(needed) or not (self.started and self._comments_count)
         return out
 
     def _begin(self, out: bytes) -> bytes:
-        if self._fresh:
-            self._fresh = False
-            self._turns.turned(Phase.FIRST_BYTE)
-            if self.spoke and out.startswith(_BOM):
-                out = out[len(_BOM) :]
-        if self._dialect.event_pattern.search(out):
-            self.started = True
-            self._turns.turned(Phase.FIRST_EVENT)
-        return out
+        self._fresh = False
+        self._turns.turned(Phase.FIRST_BYTE)
+        return out.removeprefix(_BOM) if self.spoke else out

@@ -89,8 +89,8 @@ TABLE: Final[Mapping[State, Mapping[Key, Row]]] = {
     State.HELD: {
         **_waiting(State.HELD),
         ev.UpstreamReady: Row("_dispatch", (State.SENT,), "the gate opened: send the request"),
-        ev.UpstreamFailed: Row("_give_up", _OVER, "it will not become ready: the failure's own code"),
-        Timer.HOLD: Row("_hold_over", _OVER, "hold.timeout is over: readiness_timeout"),
+        ev.UpstreamFailed: Row("_give_up", (State.HELD, *_OVER), "it will not become ready: the fallback, or the failure's own code"),
+        Timer.HOLD: Row("_hold_over", (State.HELD, *_OVER), "hold.timeout is over: the fallback, or readiness_timeout"),
     },
     State.SENT: {
         **_waiting(State.SENT),
@@ -118,6 +118,9 @@ TABLE: Final[Mapping[State, Mapping[Key, Row]]] = {
     },
     State.PLAIN: {
         **_anytime(State.PLAIN),
+        Timer.KEEPALIVE: Row("_keep_alive", (State.PLAIN,), "a JSON body that has not begun after a head of ours: a blank before it"),
+        ev.FirstByte: Row("_body_began", (State.PLAIN,), "it has begun: no blank any more"),
+        Timer.FIRST_BYTE: Row("_too_late", _OVER, "it did not begin in time: upstream_timeout"),
         ev.BodyEnded: Row("_finish", (State.ENDED,), "complete: a clean end"),
         ev.DispatchFailed: Row("_body_lost", _OVER, "it died inside the body: cut, never a clean end"),
         Timer.IDLE: Row("_too_late", _OVER, "timeouts.idle is over: upstream_timeout"),

@@ -24,6 +24,7 @@ class HoldStatus:
     eta: float | None = None
     position: int | None = None
     progress: float | None = None
+    queued: bool = False  # ready it is, and all its slots are taken
 
     def as_comment(self) -> str:
         """Compact JSON, members in the documented order, unknown ones absent."""
@@ -61,7 +62,7 @@ class Voice:
         policy: Policy,
         source: Source,
         show_text: bool,
-        pads: bool = False,
+        pads: bool,
     ) -> None:
         self.dialect = dialect
         self.show_text = show_text and bool(policy.message)
@@ -82,18 +83,12 @@ class Voice:
     def status(self) -> HoldStatus:
         return self._source.hold_status()
 
-    def open_hold(self) -> bytes:
-        """The first words of a hold: the message, or an invisible status."""
-        if not self.show_text:
-            return self.hold_keepalive()
-        shown = self._message(self._policy.message)
-        self._shown = self.text_shown = bool(shown)
-        return shown or self.hold_keepalive()
-
-    def hold_keepalive(self) -> bytes:
-        """A sign of life while held: progress text once the message was shown, else a status comment."""
-        if self.text_shown and self._policy.progress:
-            return self._message(self._policy.progress)
+    def while_held(self) -> bytes:
+        """A sign of life while held: the message, after it its progress; where no text is shown, a status comment."""
+        text = self._policy.progress if self._shown else self._policy.message
+        if self.show_text and text and (shown := self._message(text)):
+            self._shown = self.text_shown = True
+            return shown
         if self.pads:
             return self._blank()
         status = self.status().as_comment() if self._policy.status_comments else ""

@@ -23,6 +23,7 @@ PEEK_AT_ONCE: Final = 256 * 1024
 
 _WANTED: Final = TEXT_MEMBERS | {"stream", "model", "return_progress"}
 
+_JSON_BLANKS: Final = b" \t\r\n\xef\xbb\xbf"
 _NEVER: Final = re.compile(rb"q=0(?:\.0{0,3})?")
 
 
@@ -57,7 +58,15 @@ def is_streaming(setting: str, request: Request, members: Members | None, dialec
         return takes_events
     if members is None:
         return False
-    return is_true(members.get("stream", b"true" if dialect.streams_unless_told and request.body else None))
+    told = members.get("stream", b"null")
+    if told == b"null" and request.body:  # Ollama's decoder takes a null for a member that is not there
+        return dialect.streams_unless_told
+    return is_true(told)
+
+
+def brings_json(request: Request) -> bool:
+    """Does its body look like JSON? Then so will the answer, if it is no stream; most clients do not say so in Content-Type."""
+    return request.body[:64].lstrip(_JSON_BLANKS).startswith((b"{", b"["))
 
 
 def takes_events(headers: Headers) -> bool:

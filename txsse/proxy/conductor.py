@@ -19,6 +19,7 @@ from txsse.dialects.base import Members
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import events as ev
+from txsse.exchange import failures
 from txsse.exchange.clocks import NEVER
 from txsse.exchange.collector import Collector
 from txsse.exchange.events import Timer
@@ -106,6 +107,7 @@ class Conductor:
         "_sleeps_until",
         "cold",
         "dialect",
+        "home",
         "downstream",
         "pads",
         "paused",
@@ -136,7 +138,7 @@ class Conductor:
         show_text: bool,
         request_id: bytes,
     ) -> None:
-        self.route = route
+        self.home = self.route = route  # where it belongs, and where it is: those differ after a fallback
         self.request = request
         self.downstream = downstream
         self.dialect = dialect
@@ -375,6 +377,14 @@ class Conductor:
                 self._give_slot_back()
         self._drive(event)
 
+    def _fall_back(self, action: act.FallBack) -> None:
+        fallback = self.route.fallback
+        assert fallback is not None
+        self.route = fallback
+        # Ready or not: it gets no hold of its own. But no more of its slots than there are.
+        self._slot = fallback.backend.gate.take_slot()
+        self._drive(ev.UpstreamReady(self.cold) if self._slot else ev.UpstreamFailed(failures.no_slot(fallback.backend.name)))
+
     def _give_slot_back(self) -> None:
         self._slot = False
         self.route.backend.gate.give_back()
@@ -533,6 +543,7 @@ _PERFORM: Final[Mapping[type[Any], Callable[[Conductor, Any], None]]] = {
     act.AwaitReady: Conductor._await_ready,
     act.StopWaiting: Conductor._stop_waiting,
     act.Dispatch: Conductor._send_upstream,
+    act.FallBack: Conductor._fall_back,
     act.MarkDown: Conductor._mark_down,
     act.MarkLoading: Conductor._mark_loading,
     act.Refuse: Conductor._refuse,

@@ -16,7 +16,7 @@ from txsse.exchange import failures
 from txsse.interfaces import Downstream, Exchange, Request
 from txsse.logs import AccessLog
 from txsse.metrics import Metrics
-from txsse.proxy.admission import NOBODY, PEEK_AT_ONCE, Admission, Members, is_streaming, look_at_once
+from txsse.proxy.admission import NOBODY, PEEK_AT_ONCE, Admission, Members, brings_json, is_streaming, look_at_once
 from txsse.proxy.answers import about, committed, reason_of, relayed, send_error
 from txsse.proxy.auth import Keys
 from txsse.proxy.conductor import Conductor
@@ -69,7 +69,7 @@ class Proxy:
         made: list[Backend] = []
         try:
             backends = {upstream.name: self._backend(upstream, made) for upstream in configuration.upstream}
-            routes = [BoundRoute.bind(route, backends[route.upstream], self.instance, trusted) for route in configuration.route]
+            routes = [self._bind(route, backends, trusted) for route in configuration.route]
         except ValueError:
             for backend in made:
                 backend.close()
@@ -85,6 +85,10 @@ class Proxy:
         self.backends = backends
         self.table = RouteTable(routes)
         self._keys = keys
+
+    def _bind(self, route: model.Route, backends: dict[str, Backend], trusted: TrustedProxies) -> BoundRoute:
+        backend = backends[route.upstream]
+        return BoundRoute.bind(route, backend, self.instance, trusted, backends.get(backend.config.fallback))
 
     def _backend(self, upstream: model.Upstream, made: list[Backend]) -> Backend:
         """The backend that *upstream* has already, if nothing about it changed (its state and its connections stay); else a new one."""
@@ -174,7 +178,7 @@ class Proxy:
             dialect,
             streaming=streaming,
             commits=commits,
-            pads=not streaming and route.policy.pads_json and request.head.method != b"HEAD",
+            pads=route.policy.pads_json and not streaming and brings_json(request) and request.head.method != b"HEAD",
             interval=plan.interval(route.policy.interval),
             members=members or {},
             show_text=commits and members is not None and dialect.may_show_text(members),
@@ -206,7 +210,7 @@ class Proxy:
     def upstream_head(self, conductor: Conductor) -> bytes:
         request = conductor.request
         plan = plan_of(request.head, self.table, self.instance)
-        outline = plan.outline(request, conductor.route, writes_stream=conductor.streaming)
+        outline = plan.outline(request, conductor.route, writes_stream=conductor.streaming or conductor.pads)
         return outline.fill(conductor.request_id, len(request.body))
 
     def relayed_headers(self, conductor: Conductor, head: ResponseHead) -> tuple[Prepared, Headers]:

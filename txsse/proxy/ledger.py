@@ -96,7 +96,7 @@ class Ledger:
         metrics.requests[route.name, status, done.outcome] += 1
         metrics.relayed_bytes[route.name] += tally.relayed
         if tally.was_held:
-            metrics.hold_seconds[route.backend.name].observe(tally.hold)
+            metrics.hold_seconds[conductor.home.backend.name].observe(tally.hold)
         if first_byte is not None:
             metrics.first_byte_seconds[route.name].observe(first_byte)
         if done.unterminated:

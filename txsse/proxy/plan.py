@@ -24,11 +24,8 @@ _SECONDS: Final = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 def announced_timeout(headers: Headers) -> float | None:
     """The seconds that a client of OpenAI's or Anthropic's SDKs says it waits for the next byte, or for the whole answer."""
-    for name in _TIMEOUTS:
-        value = get(headers, name)
-        if value is not None and _SECONDS.fullmatch(value) and float(value) > 0:
-            return float(value)
-    return None
+    told = [float(value) for name in _TIMEOUTS if (value := get(headers, name)) is not None and _SECONDS.fullmatch(value)]
+    return min(filter(None, told), default=None)
 
 
 class Plan:

@@ -63,6 +63,8 @@ def policy_of(route: model.Route, upstream: model.Upstream) -> Policy:
         error_event=route.stream.error_event,
         require_done=route.stream.require_done,
         pads_json=route.keepalive.json == "whitespace",
+        falls_back=bool(upstream.fallback),
+        overflow_falls_back=route.hold.overflow == "fallback",
     )
 
 
@@ -83,6 +85,7 @@ class BoundRoute:
     policy: Policy
     forwarding: Forwarding
     style: Style
+    fallback: BoundRoute | None  # the same with the fallback of its upstream, if that has one
     _path: re.Pattern[str]
     _host: re.Pattern[str] | None
     _method: re.Pattern[str] | None
@@ -92,8 +95,13 @@ class BoundRoute:
     _spoken: dict[Dialect, Dialect] = attrs.field(init=False, factory=dict)  # as this route's style varies them
 
     @classmethod
-    def bind(cls, route: model.Route, backend: Backend, instance: str, trusted: TrustedProxies) -> BoundRoute:
-        """:raises ValueError: its upstream's ``set_headers`` cannot be sent."""
+    def bind(
+        cls, route: model.Route, backend: Backend, instance: str, trusted: TrustedProxies, fallback: Backend | None = None
+    ) -> BoundRoute:
+        """
+        :param fallback: takes over from *backend*.
+        :raises ValueError: its upstream's ``set_headers`` cannot be sent.
+        """
         match = route.match
         return cls(
             name=route.name,
@@ -102,6 +110,7 @@ class BoundRoute:
             policy=policy_of(route, backend.config),
             forwarding=Forwarding(backend.target.authority, instance, backend.config.host, backend.set_headers, trusted),
             style=STYLES[route.hold.style],
+            fallback=None if fallback is None else cls.bind(route, fallback, instance, trusted),
             path=path_glob(match.path),
             host=path_glob(match.host.lower()) if match.host else None,
             method=glob(match.method.upper()) if match.method else None,

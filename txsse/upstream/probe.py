@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from txsse.config import model
 from txsse.interfaces import Fault
 from txsse.upstream.endpoints import ConnectFailed, Target, connect
-from txsse.upstream.gate import Verdict
+from txsse.upstream.lookout import Verdict
 from txsse.upstream.presets import Answer, Judgement, Step, is_loading_answer, preset_of
 from txsse.wire.headers import Headers
 

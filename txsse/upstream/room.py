@@ -7,8 +7,24 @@ import itertools
 from collections.abc import Iterator
 from typing import Final, Protocol
 
+import attrs
+
 COUNTED_ANEW: Final = 1.0
 """Seconds for which a place in the queue is told as it was: counting costs time for each who waits, and each of them asks."""
+
+
+@attrs.frozen
+class Refusal:
+    """Why it does not help to wait.
+
+    :param code: of :data:`txsse.errors.CODES`: ``upstream_invalid`` or ``wake_failed``.
+    :param detail: fit for a client: "certificate has expired", "its process exited with status 3".
+    :param retry_after: seconds after which it may help; ``None`` if nobody knows.
+    """
+
+    code: str
+    detail: str
+    retry_after: float | None = None
 
 
 class Waiter(Protocol):
@@ -17,8 +33,8 @@ class Waiter(Protocol):
     def admitted(self) -> None:
         """The upstream is ready, and a slot is taken for the waiter, who has to give it back."""
 
-    def turned_away(self, detail: str) -> None:
-        """The upstream will not become ready by waiting; *detail* says why, fit for a client."""
+    def turned_away(self, refusal: Refusal) -> None:
+        """The upstream will not become ready by waiting."""
 
 
 class Room:
@@ -58,6 +74,12 @@ class Room:
         """Wait. Who was let in and comes back has its old place, by the time *since* which it waits."""
         self._waiting[waiter] = None
         heapq.heappush(self._heap, (-priority, since, next(self._numbers), waiter))
+
+    def take_in(self, other: Room) -> None:
+        """All who wait in *other* wait here instead, in the places they have there."""
+        for priority, since, _, waiter in sorted(other._heap):
+            if other.leave(waiter):
+                self.enter(waiter, -priority, since)
 
     def leave(self, waiter: Waiter) -> bool:
         """Wait no more; whether it did."""

@@ -8,12 +8,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from txsse.config import model
+from txsse.upstream.state import Event, Standing, State
 from txsse.upstream.wake.child import Exit
 from txsse.upstream.wake.eta import Starts
 from txsse.upstream.wake.group import Group
 from txsse.upstream.wake.parts import Ended
 from txsse.upstream.wake.starter import Starter
-from txsse.upstream.wake.states import Event, Standing, State
 
 GOODBYE = Exit(status=0)
 

@@ -11,9 +11,9 @@ from twisted.internet.task import Clock
 
 from tests.upstream.wake.rig import Rig
 from txsse.config import model
+from txsse.upstream.state import Event, State
 from txsse.upstream.wake.child import Exit
 from txsse.upstream.wake.group import Group
-from txsse.upstream.wake.states import Event, State
 
 
 @attrs.define(eq=False)

@@ -15,12 +15,12 @@ from txsse.config import model
 from txsse.testing import eventually
 from txsse.upstream.endpoints import Target
 from txsse.upstream.fetch import fetch
+from txsse.upstream.state import Event, Standing, State
 from txsse.upstream.wake.child import Program, with_port
 from txsse.upstream.wake.eta import Starts
 from txsse.upstream.wake.group import Group
 from txsse.upstream.wake.parts import Ended, Result
 from txsse.upstream.wake.starter import Starter
-from txsse.upstream.wake.states import Event, Standing, State
 
 reactor: Any = _reactor
 

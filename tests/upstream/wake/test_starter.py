@@ -10,9 +10,10 @@ from twisted.internet.defer import Deferred
 from tests.conftest import ExpectedErrors
 from tests.upstream.wake.rig import Rig
 from txsse.config import model
+from txsse.upstream.room import Refusal
+from txsse.upstream.state import Event, State
 from txsse.upstream.wake.child import Exit
-from txsse.upstream.wake.parts import Ended, Refusal, Result, WakeFailed
-from txsse.upstream.wake.states import Event, State
+from txsse.upstream.wake.parts import Ended, Result, WakeFailed
 
 
 def fired(done: Deferred[None]) -> bool:
@@ -144,9 +145,9 @@ def test_while_it_cools_down_there_is_a_refusal_with_the_rest_of_the_time() -> N
     rig.come()
     rig.turn()
     rig.die(Exit(status=3))
-    assert rig.starter.refusal == Refusal("its process exited with status 3", 30)
+    assert rig.starter.refusal == Refusal("wake_failed", "its process exited with status 3", 30)
     rig.clock.advance(12)
-    assert rig.starter.refusal == Refusal("its process exited with status 3", 18)
+    assert rig.starter.refusal == Refusal("wake_failed", "its process exited with status 3", 18)
     rig.come()
     rig.turn()
     assert (len(rig.processes), rig.waiting) == (1, 0)
@@ -590,7 +591,7 @@ def test_a_failed_errand_is_a_failed_start() -> None:
     rig.errands[0].errback(WakeFailed("wake step 2: HTTP 500"))
     assert rig.ended == [Ended(Result.FAILED, 0, "wake step 2: HTTP 500")]
     assert (rig.waiting, rig.state) == (0, State.FAILING)
-    assert rig.starter.refusal == Refusal("wake step 2: HTTP 500", 30)
+    assert rig.starter.refusal == Refusal("wake_failed", "wake step 2: HTTP 500", 30)
     rig.clock.advance(30)
     assert rig.state is State.DOWN
 

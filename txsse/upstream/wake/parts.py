@@ -56,14 +56,6 @@ class Ended:
     detail: str = ""
 
 
-@attrs.frozen
-class Refusal:
-    """There is no start for now: the last one failed for the reason in *detail*, and the cool-down takes *retry_after* more seconds."""
-
-    detail: str
-    retry_after: float
-
-
 class Owner(Protocol):
     """Who has the gate of an upstream that is started."""
 

@@ -11,13 +11,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from txsse.config import model
+from txsse.upstream.room import Refusal
+from txsse.upstream.state import Event, Standing, State
+from txsse.upstream.timer import Timer
 from txsse.upstream.wake.child import Exit
 from txsse.upstream.wake.effort import Effort, Phase
 from txsse.upstream.wake.eta import Starts
 from txsse.upstream.wake.group import Group
-from txsse.upstream.wake.parts import Ended, Errands, Owner, Refusal, Result, Spawn
-from txsse.upstream.wake.states import Event, Standing, State
-from txsse.upstream.wake.timer import Timer
+from txsse.upstream.wake.parts import Ended, Errands, Owner, Result, Spawn
 
 
 class Starter:
@@ -63,6 +64,7 @@ class Starter:
         self._missed = False  # a probe that somebody waits for found nothing
         self._busy = False
         self._idle_since = 0.0
+        self._failure = ""  # of the last start that failed
         self._stop_asked = False
         self._retired = False
         self._closing: list[Deferred[None]] | None = None
@@ -97,7 +99,7 @@ class Starter:
     @property
     def refusal(self) -> Refusal | None:
         """Why nobody need begin to wait now; ``None`` if it may help."""
-        return Refusal(self._standing.detail, self._cooling.left) if self._cooling.running else None
+        return Refusal("wake_failed", self._failure, self._cooling.left) if self._cooling.running else None
 
     @property
     def elapsed(self) -> float | None:
@@ -302,6 +304,7 @@ class Starter:
     def _fail(self, detail: str) -> None:
         seconds = self._end_start()
         self._standing.hear(Event.WAKE_FAILED, detail)
+        self._failure = detail
         self._cooling.set(self._config.cooldown)
         self.phase_entered()
         self._owner.wake_ended(Ended(Result.FAILED, seconds, detail))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-from txsse.upstream.wake.timer import Timer
+from txsse.upstream.timer import Timer
 
 
 class Rung:
