@@ -385,3 +385,16 @@ def test_twistd_serves_and_ends_on_sigterm(tmp_path: Path) -> None:
         rest = process.communicate(timeout=20)[0]
     assert "Traceback" not in seen + rest
     assert "outcome=upstream_error code=upstream_unavailable" in rest
+
+
+def test_a_log_that_twisted_would_rename_is_refused(tmp_path: Path) -> None:
+    """LogFile rotates at a megabyte whatever it is: a device or a pipe would be moved away."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    program = str(Path(sys.executable).with_name("twistd"))
+    command = [program, "-n", "--pidfile=", f"--logfile={pipe}", "sse-proxy", "--upstream=http://127.0.0.1:1"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 2
+    assert "--logfile" in ended.stderr
+    assert "regular file" in ended.stderr
+    assert list(tmp_path.glob("pipe*")) == [pipe]

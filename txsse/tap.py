@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import gc
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from twisted.application.service import IService, MultiService
@@ -73,6 +75,8 @@ class Options(usage.Options):
             self["configuration"] = self.configuration()
         except ConfigError as error:
             _refuse(error.problems)
+        if problem := _log_problem(self.parent):
+            _refuse([problem])
         # The one moment: it is known whether there is a use for TLS, and nothing has been imported that looks for it.
         if not _may_need_tls(self["configuration"], self.parent):
             hide_tls()
@@ -120,6 +124,17 @@ class Options(usage.Options):
             near = difflib.get_close_matches(words[1], [name.rstrip("=") for name in known], n=1)
             return f"unknown option {words[1]}" + (f"; did you mean {near[0]}?" if near else "; see --help")
         return problem
+
+
+def _log_problem(twistd: Mapping[str, Any] | None) -> str:
+    """Twisted's log files are renamed at each megabyte, whatever they are: with access lines, root would soon be without a /dev/null."""
+    name = twistd.get("logfile") if twistd is not None else None
+    if not name or name == "-":
+        return ""
+    path = Path(name)
+    if not path.exists() or path.is_file() or not os.access(path.absolute().parent, os.W_OK):
+        return ""
+    return f"--logfile: {name} is no regular file, and Twisted would rename it when it rotates its log; use a file, or -n and a redirection"
 
 
 def _choose_reactor() -> None:

@@ -51,5 +51,12 @@ def test_ollamas_lines(path: str) -> None:
         assert detect(path).normaliser(form)(b"\n" + line + b"\r\n{}\n" + line) == line + line
 
 
+@pytest.mark.parametrize("dialect", STREAMS, ids=lambda each: each.name)
+def test_a_first_line_may_stand_behind_a_byte_order_mark(dialect: Dialect) -> None:
+    mark = b"\xef\xbb\xbf"
+    assert dialect.normaliser("auto")(mark + b"id: 1\n\n" + TALK) == b"id: 1\n" + TALK
+    assert dialect.normaliser("auto")(mark + b": ping\n" + TALK) == mark + b": txsse\n" + TALK
+
+
 def test_each_stream_has_a_filter_of_its_own() -> None:
     assert all(dialect.normaliser("auto") is not dialect.normaliser("auto") for dialect in DIALECTS.values())

@@ -534,6 +534,14 @@ async def test_json_is_kept_alive_with_blanks(bench: Bench) -> None:
     assert json.loads(client.body) == {"a": 1}
 
 
+async def test_json_whose_head_comes_early_is_kept_alive_until_its_body_does(bench: Bench) -> None:
+    typed = head("HTTP/1.1 200 OK", ["Content-Type: application/json", "Transfer-Encoding: chunked"])
+    await bench.play(steps(REQUEST, 0.08, typed, 0.25, chunk(b'{"a":'), 0.25, chunk(b"1}") + LAST_CHUNK))
+    client = await bench.post(PLAIN, case="json")
+    await client.complete()
+    assert re.fullmatch(rb' {2,4}\{"a":1\}', client.body)
+
+
 async def test_json_within_the_grace_is_the_upstreams_own(bench: Bench) -> None:
     await bench.play(steps(REQUEST, answer(b'{"a":1}', "201 Created")))
     client = await bench.post(PLAIN, case="json")

@@ -38,6 +38,7 @@ def not_ready(status: HoldStatus, policy: Policy) -> ProxyError:
         "readiness_timeout",
         f"The upstream {status.upstream} was not ready within {policy.hold_timeout:g} s (it is {why}). Try again later.",
         status=policy.hold_timeout_status,
+        retry_after=status.eta,
     )
 
 

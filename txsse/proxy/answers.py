@@ -9,6 +9,7 @@ from txsse.dialects import detect
 from txsse.errors import ProxyError
 from txsse.interfaces import Downstream
 from txsse.proxy.cors import cors_headers
+from txsse.proxy.fixed import BODILESS, Answer
 from txsse.proxy.forwarded import response_headers
 from txsse.proxy.routes import BoundRoute
 from txsse.wire.headers import Headers, Prepared, get, without
@@ -88,8 +89,7 @@ def send_error(
     body = dialect.error_body(error)
     headers: Headers = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))]
     if status in (429, 503):
-        seconds = RETRY_AFTER if error.retry_after is None else error.retry_after
-        headers.append((b"Retry-After", b"%d" % max(1, min(round(seconds), LONGEST_RETRY_AFTER))))
+        headers.append(_retry_after(error.retry_after))
     if status == 401:
         headers.append((b"WWW-Authenticate", b"Bearer"))
     if error.allow:
@@ -104,3 +104,31 @@ def send_error(
         downstream.write(body)
     downstream.finish()
     return len(body) if has_body else 0
+
+
+def send_answer(
+    answer: Answer, head: RequestHead, route: BoundRoute, ours: Headers, downstream: Downstream, *, retry_after: float | None = None
+) -> int:
+    """Send *answer*; returns the size of its body.
+
+    :param retry_after: in seconds, for one of status 429 or 503 that does not say so itself.
+    """
+    headers = [*answer.headers]
+    if answer.status not in BODILESS:
+        headers.append((b"Content-Length", b"%d" % len(answer.body)))
+    if answer.status in (429, 503) and get(headers, b"retry-after") is None:
+        headers.append(_retry_after(retry_after))
+    headers += ours
+    headers += cors_headers(head.headers, route.config.cors_origins)
+    body = b"" if head.method == b"HEAD" or answer.status in BODILESS else answer.body
+    downstream.cork()
+    downstream.start(answer.status, reason_of(answer.status), headers, has_body=head.method != b"HEAD" and answer.status not in BODILESS)
+    if body:
+        downstream.write(body)
+    downstream.finish()
+    return len(body)
+
+
+def _retry_after(seconds: float | None) -> tuple[bytes, bytes]:
+    seconds = RETRY_AFTER if seconds is None else seconds
+    return b"Retry-After", b"%d" % max(1, min(round(seconds), LONGEST_RETRY_AFTER))

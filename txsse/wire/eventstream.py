@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import attrs
@@ -142,6 +143,7 @@ def comment(text: str) -> bytes:
     return b"".join(f": {line}\n".encode() for line in _ANY_NEWLINE.split(text))
 
 
+@lru_cache(64)  # a backend has few, and each answer asks
 def is_event_stream(content_type: bytes | None) -> bool:
     """Does this Content-Type say ``text/event-stream``, with whatever parameters?"""
     return content_type is not None and content_type.partition(b";")[0].strip(b" \t").lower() == b"text/event-stream"

@@ -15,8 +15,9 @@ from typing import Final
 from txsse.wire.eventstream import Event, EventStreamDecoder
 from txsse.wire.pieces import EventFilter, LineFilter
 
-_BAD_COMMENT: Final = re.compile(rb"(?<![^\r\n]):[ \t]*+(?:ping[^\r\n]*+)?(?=[\r\n])", re.IGNORECASE)
-_ID_OR_RETRY: Final = re.compile(rb"(?<![^\r\n])(?:id|retry)(?::[^\r\n]*+)?(?:\r\n?+|\n)")
+_AT_LINE: Final = rb"(?:(?<![^\r\n])|(?<=\A\xef\xbb\xbf))"
+_BAD_COMMENT: Final = re.compile(_AT_LINE + rb":[ \t]*+(?:ping[^\r\n]*+)?(?=[\r\n])", re.IGNORECASE)
+_ID_OR_RETRY: Final = re.compile(_AT_LINE + rb"(?:id|retry)(?::[^\r\n]*+)?(?:\r\n?+|\n)")
 _LINE_BEGIN: Final = rb"(?:\A(?:\xef\xbb\xbf)?+|[\r\n])"
 _DATA_LINE: Final = re.compile(_LINE_BEGIN + rb"data[:\r\n]")
 _ID_LINE: Final = re.compile(_LINE_BEGIN + rb"id[:\r\n]")
