@@ -28,6 +28,7 @@ class AnthropicDialect(Dialect):
     name = "anthropic"
     forms = {"auto": "event"}
     terminal_pattern = re.compile(rb"message_stop")
+    terminal_word = b"message_stop"
     text_members = frozenset(("tools", "mcp_servers", "output_format", "output_config"))
 
     def heartbeat(self, speaker: Speaker, witness: Witness | None) -> bytes:

@@ -72,6 +72,8 @@ class Dialect(ABC):
     """May an error frame follow bytes of a head that upstream sent?"""
     terminal_pattern: ClassVar[re.Pattern[bytes] | None] = None
     """Found in every terminal event: the relay looks closer only where it occurs. ``None``: no terminal event."""
+    terminal_word: ClassVar[bytes] = b""
+    """Stands in every terminal event and in few others: looked for first, for that takes a third of the pattern's time in a long read."""
     event_pattern: ClassVar[re.Pattern[bytes]] = re.compile(rb"(?:\A(?:\xef\xbb\xbf)?+|[\r\n])[^:\r\n]")
     """Found in what was let through where it is more than signs of life."""
     text_members: ClassVar[frozenset[str]] = frozenset()

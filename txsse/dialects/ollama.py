@@ -27,6 +27,7 @@ class OllamaDialect(Dialect):
     streams_unless_told = True
     forms = {"auto": "line", "frame": "line"}
     terminal_pattern = re.compile(rb'"done"\s*+:\s*+true')
+    terminal_word = b"true"
     event_pattern = re.compile(rb"[^\s\xef\xbb\xbf]")
     text_members = frozenset(("tools", "format", "suffix", "raw", "logprobs"))
 

@@ -40,6 +40,7 @@ class OpenAIDialect(Dialect):
 
     done = b"data: [DONE]\n\n"
     terminal_pattern = re.compile(rb"\[DONE\]")
+    terminal_word = b"[DONE]"
     id_prefix: ClassVar[str]
     object_name: ClassVar[str]
 

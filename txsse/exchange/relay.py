@@ -108,6 +108,7 @@ class StreamRelay:
         "_turns",
         "_watch_ids",
         "_witness",
+        "_word",
         "id_seen",
         "progress",
         "quiet",
@@ -131,6 +132,7 @@ class StreamRelay:
         self._tracker = LineTracker(hold_bytes) if dialect.by_lines else BoundaryTracker(hold_bytes)
         self._dialect = dialect
         self._ends = dialect.terminal_pattern  # until it has
+        self._word = dialect.terminal_word
         self._turns = turns
         self._fresh = True  # no upstream byte was let through yet
         self._comments_count = comments_count
@@ -149,7 +151,7 @@ class StreamRelay:
         was_raw = self._tracker.raw
         passed = self._tracker.feed(data)
         out = self._attend(passed, was_raw) if self._attentive else passed
-        if self._ends is not None and self._ends.search(passed):
+        if self._ends is not None and passed.rfind(self._word) >= 0 and self._ends.search(passed):
             # Past the hold bound it begins inside an event: what it begins with is not the beginning of a line.
             self._look_for_end(b":" + passed if was_raw else passed)
         return out
