@@ -17,8 +17,8 @@ from txsse.interfaces import Failed, Receiver, Request
 from txsse.proxy.conductor import Conductor
 from txsse.proxy.forwarded import TrustedProxies
 from txsse.proxy.routes import BoundRoute
+from txsse.proxy.stand_ins import Instead
 from txsse.upstream.backend import Backend
-from txsse.upstream.endpoints import Target
 from txsse.upstream.room import Waiter
 from txsse.upstream.state import State
 from txsse.wire.headers import NO_FIELDS, Headers, Prepared
@@ -135,10 +135,15 @@ class FakeGate:
     waiters: list[Waiter] = attrs.field(factory=list)
 
     taken: int = 0
+    eta: float | None = None
 
     @property
     def ready(self) -> bool:
         return self.state is State.READY
+
+    @property
+    def waiting(self) -> int:
+        return len(self.waiters)
 
     def admit(self) -> bool:
         if self.ready:
@@ -169,16 +174,18 @@ class FakeGate:
 
 
 class FakeBackend:
-    """What a conductor uses of :class:`txsse.upstream.backend.Backend`."""
+    """What a conductor uses of :class:`txsse.upstream.backend.Backend`; its own only server, and that one's connections."""
 
     def __init__(self, *, ready: bool = True) -> None:
         self.name = "llama"
         self.gate = FakeGate(State.READY if ready else State.DOWN, cold=not ready, last_error="" if ready else "connection refused")
+        self.authority = b"127.0.0.1:1"
         self.in_flight = 0
+        self.failed = 0
+        self.blames: list[tuple[str, bool]] = []
         self.dispatches: list[FakeDispatch] = []
         self.on_dispatch: Callable[[FakeDispatch], None] = lambda dispatch: None
         self.config = model.Upstream(name="llama", url="http://127.0.0.1:1")
-        self.target = Target.parse(self.config.url)
         self.set_headers: Headers = []
 
     @property
@@ -192,6 +199,29 @@ class FakeBackend:
         for waiter in waiters:
             self.gate.taken += 1
             waiter.admitted()
+
+    @property
+    def servers(self) -> FakeBackend:
+        return self
+
+    @property
+    def pool(self) -> FakeBackend:
+        return self
+
+    def pick(self) -> FakeBackend:
+        return self
+
+    def blame(self, server: FakeBackend, detail: str, *, gone: bool = False) -> None:
+        assert server is self
+        self.blames.append((detail, gone))
+
+    def mark_down(self, server: FakeBackend, detail: str) -> None:
+        assert server is self
+        self.gate.mark_down(detail)
+
+    def mark_loading(self, server: FakeBackend, detail: str) -> None:
+        assert server is self
+        self.gate.mark_loading(detail)
 
     def dispatch(self, head: bytes, body: bytes, method: bytes, receiver: Receiver, *, fresh: bool) -> FakeDispatch:
         dispatch = FakeDispatch(head, body, receiver, fresh)
@@ -212,12 +242,13 @@ class FakeOwner:
         self.keepalives: list[str] = []
         self.refused: list[ProxyError] = []
         self.ended: list[act.Done] = []
+        self.instead: Instead | None = None
         self.broken = False
 
-    def upstream_head(self, conductor: Conductor) -> bytes:
+    def upstream_head(self, conductor: Conductor, authority: bytes) -> bytes:
         if self.broken:
             raise ZeroDivisionError("a bug")
-        return b"POST / HTTP/1.1\r\n\r\n"
+        return b"POST / HTTP/1.1\r\nHost: %b\r\n\r\n" % authority
 
     def relayed_headers(self, conductor: Conductor, head: ResponseHead) -> tuple[Prepared, Headers]:
         return Prepared(head.headers), []
@@ -230,6 +261,9 @@ class FakeOwner:
         conductor.downstream.start(error.http_status, b"", [])
         conductor.downstream.write(conductor.dialect.error_body(error))
         conductor.downstream.finish()
+
+    def instead_of_waiting(self, conductor: Conductor) -> Instead | None:
+        return self.instead
 
     def count_keepalive(self, phase: str) -> None:
         self.keepalives.append(phase)

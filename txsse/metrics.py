@@ -75,4 +75,5 @@ class Metrics:
     keepalives: Counter[Phase] = attrs.field(factory=Counter)
     rejections: Counter[str] = attrs.field(factory=Counter)  # by error code
     stream_errors: Counter[str] = attrs.field(factory=Counter)  # by error code
+    wakes: Counter[tuple[str, str]] = attrs.field(factory=Counter)  # (upstream, how the start ended)
     unterminated: Counter[str] = attrs.field(factory=Counter)  # by route: ended cleanly without the terminal event

@@ -18,22 +18,27 @@ from twisted.python.failure import Failure
 
 from txsse import __version__
 from txsse.admin.listener import AdminFactory
+from txsse.admin.report import demand, upstream_status
 from txsse.config.model import Configuration, Server
 from txsse.front.limits import Budget
 from txsse.front.site import ProxySite
 from txsse.logs import AccessLog, Write, destination
 from txsse.metrics import Metrics
+from txsse.pages.listener import own_pages
 from txsse.proxy.handler import Proxy
 from txsse.sockets import deepen
 from txsse.upstream.tls_errors import tls_reason
 
 if TYPE_CHECKING:
-    from txsse.admin.view import Demand, Status, UpstreamStatus
+    from txsse.admin.view import Asked, Demand, Status
+    from txsse.upstream.wake.starter import Starter
 
 LOOK: Final = 0.02
 """Seconds between two looks at what is still open while draining."""
 LAST_WORDS: Final = 1.0
 """Seconds that exchanges have to leave once the drain is over: an error frame, 200 ms for the client to read it, the cut."""
+PROCESS_PATIENCE: Final = 12.0
+"""Seconds that upstreams' processes have to end: a bit more than they are given before they are killed."""
 SPARE_DESCRIPTORS: Final = 200
 
 
@@ -77,7 +82,9 @@ class ProxyService(Service):
         self.budget = Budget(server.max_buffered)
         self.clock = reactor
         self.alarms = self.proxy.alarms
+        self._pages = own_pages(self.proxy, reactor)
         self._site = ProxySite(self)
+        self._show_pages()
         self._began = reactor.seconds()
         self._listening = False
         self._cut = False
@@ -101,7 +108,7 @@ class ProxyService(Service):
             version=__version__,
             count=self.limits.max_connections,
             upstreams=", ".join(
-                f"upstream {backend.name} at {backend.config.url} (preset {backend.config.probe.preset})"
+                f"upstream {backend.name} at {' '.join(backend.config.all_urls)} (preset {backend.config.probe.preset})"
                 for backend in self.proxy.backends.values()
             ),
         )
@@ -155,11 +162,16 @@ class ProxyService(Service):
             return False
         self.limits = _within_descriptors(new.server)
         self.budget.limit = new.server.max_buffered
-        for key in ("listen", "admin", "admin_token", "admin_hosts", "log_format", "access_log", "workers"):
+        self._show_pages()
+        for key in ("listen", "admin", "admin_token", "admin_hosts", "log_format", "access_log", "state_dir", "workers"):
             if getattr(old.server, key) != getattr(new.server, key):
                 self._log.warn("server.{key} changes only with a restart", key=key)
         self._log.info("reloaded: {upstreams} upstreams, {routes} routes", upstreams=len(new.upstream), routes=len(new.route))
         return True
+
+    def _show_pages(self) -> None:
+        """Our own paths are ours only where something leads to them."""
+        self._site.pages = self._pages if self.proxy.shows_pages else None
 
     @property
     def open_streams(self) -> int:
@@ -178,32 +190,32 @@ class ProxyService(Service):
 
     def status(self) -> Status:
         now = self._reactor.seconds()
-        upstreams: dict[str, UpstreamStatus] = {
-            name: {
-                "state": backend.state,
-                "since": round(now - backend.gate.since, 3),
-                "waiting": backend.waiting,
-                "in_flight": backend.in_flight,
-                "last_error": backend.gate.last_error,
-                "pool": {"idle": backend.pool.idle, "open": backend.pool.open},
-            }
-            for name, backend in self.proxy.backends.items()
-        }
         return {
             "version": __version__,
             "uptime": round(now - self._began, 3),
             "draining": self.draining,
-            "upstreams": upstreams,
+            "upstreams": {name: upstream_status(backend, now) for name, backend in self.proxy.backends.items()},
             "routes": {route.name: {"in_flight": self.metrics.in_flight[route.name]} for route in self.proxy.table.routes},
             "connections": self._site.connections,
         }
 
     def queue(self) -> dict[str, Demand]:
-        demand: dict[str, Demand] = {}
-        for route in self.proxy.table.routes:
-            total = self.metrics.in_flight[route.name]
-            demand[route.name] = {"pending": route.room.waiting, "active": total - route.room.waiting, "demand": total}
-        return demand
+        return {route.name: demand(route, self.metrics) for route in self.proxy.table.routes}
+
+    def wake(self, upstream: str) -> Asked:
+        return self._ask_starter(upstream, lambda starter: starter.wake())
+
+    def stop(self, upstream: str) -> Asked:
+        return self._ask_starter(upstream, lambda starter: starter.stop())
+
+    def _ask_starter(self, upstream: str, ask: Callable[[Starter], None]) -> Asked:
+        backend = self.proxy.backends.get(upstream)
+        if backend is None:
+            return "unknown"
+        if backend.starter is None:
+            return "not startable"
+        ask(backend.starter)
+        return "done"
 
     # -- the end
 
@@ -239,9 +251,18 @@ class ProxyService(Service):
             self._cut = False
             await self._until(self._all_quiet, LAST_WORDS)
             self._site.abort_all()
+        await self._stop_upstreams()
         self.proxy.close()
         if self.admin_port is not None:
             await maybeDeferred(self.admin_port.stopListening)
+
+    async def _stop_upstreams(self) -> None:
+        """A process that does not end when it is asked to is killed after a while; who is in a hurry may end us: it ends with us."""
+        stopped = self.proxy.stop_upstreams()
+        if not stopped.called:
+            self._log.info("waiting for the end of the upstreams' processes")
+            self._cut = False
+            await self._until(lambda: bool(stopped.called), PROCESS_PATIENCE)
 
     def _all_quiet(self) -> bool:
         return not self._site.connections and not self.proxy.exchanges

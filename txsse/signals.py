@@ -44,9 +44,9 @@ class Signals:
             streams = self._service.open_streams
             if number == signal.SIGINT and streams:
                 self._log.info("{count} streams are open; draining (interrupt again to cut)", count=streams)
-            self._end()
             if number == signal.SIGINT and not streams:
                 self._service.cut()  # at once: somebody sits at the terminal and waits
+            self._end()
 
     def _end(self) -> None:
         self._service.drain().addBoth(lambda _: self._reactor.stop())

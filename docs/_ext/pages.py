@@ -9,7 +9,7 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -39,7 +39,17 @@ EXCHANGE_PLACES = {
     "FAILING": (1.15, 7),
     "ENDED": (1.15, 8.3),
 }
-UPSTREAM_PLACES = {"unknown": (1.3, 0), "down": (0, 3.3), "loading": (2.6, 3.3), "ready": (1.3, 1.6)}
+READINESS_PLACES = {"unknown": (1.3, 0), "down": (0, 3.3), "loading": (2.6, 3.3), "ready": (1.3, 1.6)}
+WAKE_PLACES = {
+    "unknown": (0, 0),
+    "loading": (2.6, 0),
+    "waking": (1.2, 0.9),
+    "ready": (2.6, 2),
+    "down": (0, 2.7),
+    "stopping": (1.35, 3.6),
+    "failing": (0, 4.6),
+}
+HEARD_ANYWAY = {event for event in upstream.Event if event.value.startswith(("probe", "dispatch"))}
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], widths: Sequence[int]) -> str:
@@ -112,14 +122,26 @@ def exchange_events() -> str:
 # -- readiness
 
 
-def upstream_diagram() -> str:
-    """What is known of an upstream, drawn from :data:`txsse.upstream.state.TABLE`."""
+def readiness_diagram() -> str:
+    """What probes and dispatches tell of an upstream that nobody starts, drawn from :data:`txsse.upstream.state.TABLE`."""
+    edges = _upstream_edges(lambda state, event: event in HEARD_ANYWAY and state.value in READINESS_PLACES)
+    return diagrams.svg(diagrams.Diagram("What is known of an upstream", READINESS_PLACES, edges))
+
+
+def wake_diagram() -> str:
+    """What is added where the proxy starts it, and how a start ends well."""
+    edges = _upstream_edges(lambda state, event: event not in HEARD_ANYWAY or state is upstream.State.WAKING)
+    rails = {"stopping": "it is asked to stop", "failing": "its start has failed"}
+    return diagrams.svg(diagrams.Diagram("How an upstream is started and stopped", WAKE_PLACES, edges, rails))
+
+
+def _upstream_edges(shown: Callable[[upstream.State, upstream.Event], bool]) -> dict[tuple[str, str], list[str]]:
     edges: dict[tuple[str, str], list[str]] = {}
     for state, row in upstream.TABLE.items():
         for event, to in row.items():
-            if to is not state:
+            if to is not state and shown(state, event):
                 edges.setdefault((state.value, to.value), []).append(event.value)
-    return diagrams.svg(diagrams.Diagram("What is known of an upstream", UPSTREAM_PLACES, edges))
+    return edges
 
 
 def upstream_table() -> str:
@@ -247,4 +269,4 @@ PAGES = {
     for page in (exchange_table, exchange_events, upstream_table, options, command_line, console_script, errors, metrics)
 }
 PAGES |= {f"dialect-{name}": partial(_dialect, dialect) for name, dialect in DIALECTS.items()}
-PICTURES = {page.__name__.replace("_", "-"): page for page in (exchange_diagram, upstream_diagram)}
+PICTURES = {page.__name__.replace("_", "-"): page for page in (exchange_diagram, readiness_diagram, wake_diagram)}

@@ -35,6 +35,7 @@ def test_every_counter_is_exposed_under_its_documented_name() -> None:
     metrics.rejections["no_route"] += 5
     metrics.stream_errors["upstream_disconnected"] += 6
     metrics.unterminated["default"] += 7
+    metrics.wakes["llama", "failed"] += 8
     found = scrape(Exposition(metrics))
     assert found["txsse_requests_total", (("code", "200"), ("outcome", "ok"), ("route", "default"))] == 3
     assert found["txsse_in_flight", (("route", "default"),)] == 2
@@ -43,6 +44,7 @@ def test_every_counter_is_exposed_under_its_documented_name() -> None:
     assert found["txsse_rejections_total", (("reason", "no_route"),)] == 5
     assert found["txsse_stream_errors_total", (("code", "upstream_disconnected"),)] == 6
     assert found["txsse_streams_unterminated_total", (("route", "default"),)] == 7
+    assert found["txsse_wakes_total", (("result", "failed"), ("upstream", "llama"))] == 8
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_histograms_reach_half_an_hour(attribute: str, name: str, label: str) ->
     assert found[f"{prefix}_sum", ((label, "x"),)] == 1500
 
 
-def test_upstreams_are_read_at_scrape_time_and_a_left_state_goes_to_zero() -> None:
+def test_upstreams_are_read_at_scrape_time_and_only_the_present_state_is_one() -> None:
     upstream = FakeUpstream(waiting=2)
     views: list[UpstreamView] = [upstream]
     exposition = Exposition(Metrics(upstreams=lambda: views))
@@ -67,8 +69,8 @@ def test_upstreams_are_read_at_scrape_time_and_a_left_state_goes_to_zero() -> No
     upstream.state, upstream.waiting = "ready", 0
     found = scrape(exposition)
     assert found["txsse_waiting", (("upstream", "llama"),)] == 0
-    assert found["txsse_upstream_state", (("state", "unknown"), ("upstream", "llama"))] == 0
-    assert found["txsse_upstream_state", (("state", "ready"), ("upstream", "llama"))] == 1
+    states = {dict(labels)["state"]: value for (name, labels), value in found.items() if name == "txsse_upstream_state"}
+    assert states == {"unknown": 0, "down": 0, "waking": 0, "loading": 0, "ready": 1, "failing": 0, "stopping": 0}
 
 
 def test_process_metrics_are_there_and_the_default_registry_is_not() -> None:

@@ -12,7 +12,7 @@ from twisted.internet.testing import StringTransport
 from twisted.web.http import _GenericHTTPChannelProtocol
 
 from txsse.admin.listener import AdminFactory
-from txsse.admin.view import Demand, Status
+from txsse.admin.view import Asked, Demand, Status
 from txsse.metrics import Metrics
 
 
@@ -23,6 +23,17 @@ class FakeProxy:
     draining: bool = False
     metrics: Metrics = attrs.field(factory=Metrics)
     broken: bool = False
+    orders: list[str] = attrs.field(factory=list)
+
+    def wake(self, upstream: str) -> Asked:
+        return self._ask("wake", upstream)
+
+    def stop(self, upstream: str) -> Asked:
+        return self._ask("stop", upstream)
+
+    def _ask(self, order: str, upstream: str) -> Asked:
+        self.orders.append(f"{order} {upstream}")
+        return "done" if upstream == "llama" else "not startable" if upstream == "cloud" else "unknown"
 
     def status(self) -> Status:
         if self.broken:
@@ -35,10 +46,15 @@ class FakeProxy:
                 "llama": {
                     "state": "waking",
                     "since": 3.0,
+                    "elapsed": 3.0,
+                    "eta": 28.4,
+                    "slots": {"number": 4, "taken": 1},
                     "waiting": 2,
                     "in_flight": 0,
                     "last_error": "<script>alert(1)</script> & refused",
+                    "output": "loading <b>weights</b>",
                     "pool": {"idle": 1, "open": 4},
+                    "servers": [{"url": "http://gpu1:8080", "state": "down", "in_flight": 0, "failed": 3}],
                 }
             },
             "routes": {"default": {"in_flight": 2}},
@@ -117,6 +133,40 @@ def test_status_is_json() -> None:
     status = ask("/status").json()
     assert status["upstreams"]["llama"]["pool"] == {"idle": 1, "open": 4}
     assert status["connections"] == 7
+    assert (status["upstreams"]["llama"]["eta"], status["upstreams"]["llama"]["slots"]) == (28.4, {"number": 4, "taken": 1})
+
+
+@pytest.mark.parametrize("order", ["wake", "stop"])
+def test_an_upstream_is_started_and_stopped_by_post(order: str) -> None:
+    proxy = FakeProxy()
+    answer = ask(f"/upstreams/llama/{order}", method="POST", proxy=proxy, Content_Length="0")
+    assert (answer.status, answer.json()["state"]) == (202, "waking")
+    assert proxy.orders == [f"{order} llama"]
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "status", "code"),
+    [
+        ("/upstreams/llama/wake", "GET", 405, "method_not_allowed"),
+        ("/upstreams/llama/stop", "DELETE", 405, "method_not_allowed"),
+        ("/upstreams/qwen/wake", "POST", 404, "not_found"),
+        ("/upstreams/cloud/wake", "POST", 409, "not_startable"),
+        ("/upstreams/llama/restart", "POST", 404, "not_found"),
+        ("/upstreams//wake", "POST", 404, "not_found"),
+    ],
+)
+def test_other_orders_are_refused(target: str, method: str, status: int, code: str) -> None:
+    answer = ask(target, method=method, Content_Length="0")
+    assert (answer.status, answer.json()["error"]["code"]) == (status, code)
+
+
+def test_nobody_is_woken_by_a_page_of_a_stranger_or_without_the_token() -> None:
+    proxy = FakeProxy()
+    target, method = "/upstreams/llama/wake", "POST"
+    assert ask(target, method=method, proxy=proxy, Content_Length="0", Origin="http://evil.example").status == 403
+    assert ask(target, method=method, proxy=proxy, Content_Length="0", Sec_Fetch_Site="cross-site").status == 403
+    assert ask(target, method=method, proxy=proxy, Content_Length="0", token="s3cret").status == 401
+    assert proxy.orders == []
 
 
 def test_the_page_shows_the_status_escaped_and_loads_nothing() -> None:
@@ -126,6 +176,7 @@ def test_the_page_shows_the_status_escaped_and_loads_nothing() -> None:
     assert page.startswith("<!DOCTYPE html>\n<html")
     assert "llama" in page
     assert "4 (1 idle)" in page
+    assert "http://gpu1:8080" in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; refused" in page
     assert not {"<script", "src=", "href="} & set(page.split())
     assert "<script" not in page

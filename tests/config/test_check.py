@@ -3,7 +3,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from txsse.config import ConfigError, Configuration, Route, Secret, Upstream, complete
+from txsse.config import ConfigError, Configuration, Route, Secret, Upstream, complete, loads
 from txsse.config.model import Hold, Server, UpstreamTLS
 
 A = Upstream(name="a", url="http://a")
@@ -95,3 +95,50 @@ def test_an_endpoint_is_listened_on_once() -> None:
 def test_a_client_certificate_needs_its_key() -> None:
     (problem,) = problems_of(Configuration(upstream=(attrs.evolve(A, tls=UpstreamTLS(cert="c.pem")),)))
     assert problem == "upstream.tls (upstream 1, 'a'): cert and key go together; set both or none"
+
+
+def test_an_upstream_has_url_or_urls() -> None:
+    several = Upstream(name="a", urls=("http://a", "http://b"))
+    assert complete(Configuration(upstream=(several,))).upstream[0].all_urls == ("http://a", "http://b")
+    assert A.all_urls == ("http://a",)
+    (problem,) = problems_of(Configuration(upstream=(attrs.evolve(several, url="http://c"),)))
+    assert problem == "upstream.urls (upstream 1, 'a'): not together with url; remove one of the two"
+
+
+@pytest.mark.parametrize(
+    ("urls", "twice"),
+    [
+        (("http://a", "http://b", "http://a"), "http://a"),
+        (("http://gpu1:8080", "http://GPU1:8080"), "http://GPU1:8080"),
+        (("unix:/a", "unix:/A", "unix:/a"), "unix:/a"),
+    ],
+)
+def test_a_url_is_given_once(urls: tuple[str, ...], twice: str) -> None:
+    assert problems_of(Configuration(upstream=(Upstream(name="a", urls=urls),))) == [
+        f"upstream.urls (upstream 1, 'a'): {twice!r} is there twice; remove one"
+    ]
+
+
+def test_urls_are_read_as_url_is() -> None:
+    read = loads('upstream = [{ name = "a", urls = ["HTTP://a:80/", "https://b", "unix:/c"] }]')
+    assert read.upstream[0].urls == ("http://a", "https://b", "unix:/c")
+
+
+@pytest.mark.parametrize(
+    ("urls", "remedy"),
+    [
+        ('"http://a"', 'not a list; write it as in ["http://'),
+        ('["http://a/v1"]', "remove /v1"),
+        ('["http://a", ""]', "is not a URL"),
+        ('["http://u:hunter2@a"]', "set_headers"),
+        ('["http://a", 1]', "is not a string"),
+        ('["http://a:${PORT}"]', "only url"),
+    ],
+)
+def test_a_bad_one_among_urls_is_refused_with_its_remedy(urls: str, remedy: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads(f'upstream = [{{ name = "a", urls = {urls} }}]')
+    (problem,) = caught.value.problems
+    assert problem.startswith("upstream.urls (upstream 1, 'a'): ")
+    assert remedy in problem
+    assert "hunter2" not in problem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from txsse.config import ConfigError, loads, render
 from txsse.config.errors import Refused
 from txsse.config.urls import Address
 from txsse.config.wake import Page, check_command, read_broadcast, read_mac, read_page
@@ -116,3 +117,99 @@ def test_a_command_that_the_system_can_be_handed() -> None:
 def test_a_command_that_it_cannot(command: list[str], reason: str) -> None:
     with pytest.raises(Refused, match=reason):
         check_command(command)
+
+
+STEP = '[[upstream.wake.http]]\nurl = "http://gpu.example/wake_up"\n'
+EXEC = 'wake = { exec = ["llama-server", "--port", "${PORT}"] }'
+
+
+def upstream(more: str, url: str = "http://127.0.0.1:${PORT}") -> str:
+    return f'[[upstream]]\nname = "llama"\nurl = "{url}"\n{more}\n'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        upstream(f'{EXEC}\ngroup = "gpu0"'),
+        upstream('wake = { exec = ["./serve"], stop_after_idle = "10m" }', "http://127.0.0.1:8080"),
+        upstream('wake = { wol = "001b638445e6", wol_broadcast = "10.0.0.255:7" }', "http://gpu.example"),
+        upstream(STEP + 'method = "PUT"\nheaders = { Authorization = "k" }\n' + STEP, "http://gpu.example"),
+        upstream('wake = { cooldown = "1m", cancel_after = "5s" }', "http://gpu.example"),
+    ],
+)
+def test_ways_to_start_an_upstream_load_and_load_again(text: str) -> None:
+    configuration = loads(text)
+    rendered = render(configuration).replace('"***"', '"k"')
+    assert loads(rendered) == configuration
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            upstream(f'{EXEC}\nprobe = {{ preset = "none" }}'),
+            "upstream.probe.preset (upstream 1, 'llama'): 'none' takes the upstream for ready, so it would never be started; "
+            "choose another one",
+        ),
+        (
+            upstream("", "http://127.0.0.1:${PORT}"),
+            "upstream.url (upstream 1, 'llama'): nobody listens on ${PORT}; write it into wake.exec too, or the number here",
+        ),
+        (
+            upstream('wake = { exec = ["serve"] }'),
+            "upstream.url (upstream 1, 'llama'): nobody listens on ${PORT}; write it into wake.exec too, or the number here",
+        ),
+        (
+            upstream(EXEC, "http://127.0.0.1:8080"),
+            "upstream.url (upstream 1, 'llama'): wake.exec listens on ${PORT}; write url = \"http://127.0.0.1:${PORT}\"",
+        ),
+        (
+            upstream('wake = { stop_after_idle = "10m" }', "http://a"),
+            "upstream.wake.stop_after_idle (upstream 1, 'llama'): only a process that the proxy runs can be stopped; "
+            "set wake.exec, or remove it",
+        ),
+        (
+            upstream('group = "gpu0"', "http://a"),
+            "upstream.group (upstream 1, 'llama'): only a process that the proxy runs can be stopped; set wake.exec, or remove it",
+        ),
+        (
+            upstream('wake = { exec = ["", "x"] }', "http://a"),
+            "upstream.wake.exec (upstream 1, 'llama'): its first word, the program, is empty; "
+            'write it as in ["llama-server", "--port", "${PORT}"]',
+        ),
+        (
+            upstream('wake = { wol = "gpu.example" }', "http://a"),
+            "upstream.wake.wol (upstream 1, 'llama'): 'gpu.example' is not a MAC address; write it as in 'aa:bb:cc:dd:ee:ff'",
+        ),
+        (
+            upstream('wake = { wol = "001b638445e6", wol_broadcast = "lan" }', "http://a"),
+            "upstream.wake.wol_broadcast (upstream 1, 'llama'): 'lan' is not an IPv4 address; "
+            "write the network's broadcast address, as in '192.168.1.255'",
+        ),
+        (
+            upstream('wake = { wol_broadcast = "10.0.0.255" }', "http://a"),
+            "upstream.wake.wol_broadcast (upstream 1, 'llama'): there is no packet to be sent; "
+            "set wol to the machine's MAC address, or remove it",
+        ),
+        (
+            upstream('[[upstream.wake.http]]\nbody = "x"', "http://a"),
+            "upstream.wake.http (upstream 1, 'llama'): step 1 has no url; write url = \"http://host:port/path\"",
+        ),
+        (
+            upstream(STEP + STEP.replace("wake_up", "#up"), "http://a"),
+            "upstream.wake.http (upstream 1, 'llama'): step 2: 'http://gpu.example/#up' has a fragment, which no server sees; remove it",
+        ),
+        (
+            upstream(STEP + 'method = "post"', "http://a"),
+            "upstream.wake.http (upstream 1, 'llama'): step 1: 'post' is not a method; write it in capitals, as in 'POST'",
+        ),
+        (
+            upstream(STEP + STEP + "timeout = 0", "http://a"),
+            "upstream.wake.http.timeout (upstream 1, 'llama', http 2): 0 is not allowed; allowed: a duration above 0",
+        ),
+    ],
+)
+def test_ways_that_lead_nowhere_are_told_with_their_remedy(text: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads(text)
+    assert caught.value.problems == [problem]

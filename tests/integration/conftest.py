@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +33,23 @@ def running_proxies(tmp_path_factory: pytest.TempPathFactory) -> Generator[Start
     for status, proxy in ends:
         assert status == 0, proxy.log
         assert proxy.complaints == [], proxy.log
+
+
+@pytest.fixture
+def own_proxies(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Callable[[str], Proxy]]:
+    """Starts proxies that belong to one test alone, which may end them."""
+    started: list[Proxy] = []
+    request.node.proxies = started
+
+    def start(configuration: str) -> Proxy:
+        started.append(Proxy(configuration, tmp_path, f"proxy{len(started)}"))
+        return started[-1]
+
+    yield start
+    for proxy in started:
+        proxy.stop()
+    for proxy in started:
+        assert proxy.complaints == []
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -39,23 +39,6 @@ CONFIG = (
     + route("down", "down", LONG)
     + route()
 )
-
-
-@pytest.fixture
-def own_proxies(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], Proxy]]:
-    """Starts proxies that belong to one test alone, which may end them."""
-    started: list[Proxy] = []
-    request.node.proxies = started
-
-    def start(configuration: str) -> Proxy:
-        started.append(Proxy(configuration, tmp_path, f"proxy{len(started)}"))
-        return started[-1]
-
-    yield start
-    for proxy in started:
-        proxy.stop()
-    for proxy in started:
-        assert proxy.complaints == []
 
 
 @pytest_twisted.async_yield_fixture()  # type: ignore[untyped-decorator]

@@ -19,7 +19,7 @@ from txsse.config import model
 from txsse.exchange import actions as act
 from txsse.interfaces import Failed, Fault
 from txsse.proxy.conductor import Conductor
-from txsse.upstream.room import Waiter
+from txsse.upstream.room import Refusal, Waiter
 
 REFUSED = Failed(Fault.UNREACHABLE, "connection refused")
 
@@ -291,7 +291,7 @@ def test_a_full_waiting_room_refuses_before_any_byte() -> None:
 
 def test_a_wait_that_is_in_vain_ends_the_hold() -> None:
     stage = Stage(route(), ready=False).begin()
-    stage.backend.gate.waiters[0].turned_away("bad certificate")
+    stage.backend.gate.waiters[0].turned_away(Refusal("upstream_invalid", "bad certificate"))
     assert stage.owner.refused[0].code == "upstream_invalid"
     assert stage.route.room.waiting == 0
 

@@ -52,13 +52,13 @@ def test_clients_with_the_same_head_keep_their_own_addresses() -> None:
     head, table = make_head(), RouteTable([bind()])
     plan, route = plan_of(head, table, "abc"), table.routes[0]
     for peer in ("192.0.2.1", "192.0.2.2", "192.0.2.1"):
-        sent = plan.outline(request(head, peer), route, writes_stream=True).fill(b"r", 2)
+        sent = plan.outline(request(head, peer), route, writes_stream=True).fill(b"127.0.0.1:1", b"r", 2)
         assert b"\r\nX-Forwarded-For: %b\r\n" % peer.encode() in sent
         assert sent.endswith(b"X-Request-Id: r\r\nContent-Length: 2\r\n\r\n")
-    plain = plan.outline(request(head), route, writes_stream=False).fill(b"r", 2)
+    plain = plan.outline(request(head), route, writes_stream=False).fill(b"127.0.0.1:1", b"r", 2)
     assert b"Accept-Encoding: identity" not in plain
     secure = attrs.evolve(request(head), secure=True)
-    assert b"X-Forwarded-Proto: https" in plan.outline(secure, route, writes_stream=False).fill(b"r", 2)
+    assert b"X-Forwarded-Proto: https" in plan.outline(secure, route, writes_stream=False).fill(b"127.0.0.1:1", b"r", 2)
 
 
 def test_a_key_is_taken_out_of_every_request() -> None:

@@ -10,7 +10,8 @@ from tests.fakes import FakeBackend
 from txsse.config import model
 from txsse.exchange.policy import Policy
 from txsse.proxy.forwarded import TrustedProxies
-from txsse.proxy.routes import BoundRoute, RouteTable, glob, path_glob, policy_of
+from txsse.proxy.globs import glob, path_glob
+from txsse.proxy.routes import BoundRoute, RouteTable, policy_of
 from txsse.upstream.backend import Backend
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import RequestHead

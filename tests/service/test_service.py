@@ -74,8 +74,10 @@ class Reactor(MemoryReactorClock):
 
 
 class Bench:
-    def __init__(self, configuration: str = SERVER + READY, reread: Callable[[], Configuration] | None = None) -> None:
-        self.reactor: Any = Reactor()
+    def __init__(
+        self, configuration: str = SERVER + READY, reread: Callable[[], Configuration] | None = None, reactor: Reactor | None = None
+    ) -> None:
+        self.reactor: Any = reactor or Reactor()
         self.service = ProxyService(loads(configuration), reactor=self.reactor, reread=reread)
 
     def start(self) -> Bench:

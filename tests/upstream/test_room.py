@@ -25,11 +25,19 @@ def names(room: Room) -> list[str]:
 
 
 def test_the_highest_priority_goes_first_then_who_came_first() -> None:
-    room = Room()
+    room = Room(slots=9)
     for name, priority, since in (("c", 0, 1.0), ("d", 0, 2.0), ("a", 5, 4.0), ("e", -1, 0.0), ("b", 5, 5.0)):
         room.enter(Guest(name), priority, since)
     assert names(room) == ["a", "b", "c", "d", "e"]
     assert len(room) == 0
+
+
+def test_where_there_is_room_for_all_they_go_in_as_they_came() -> None:
+    room = Room()
+    for name in "abc":
+        room.enter(Guest(name), 0, 0.0)
+    assert names(room) == ["a", "b", "c"]
+    assert room.taken == 3
 
 
 def test_who_comes_back_has_the_old_place() -> None:
@@ -65,7 +73,7 @@ def test_places_are_counted_from_one_and_at_most_a_second_old() -> None:
 
 
 def test_who_left_is_not_kept() -> None:
-    room = Room()
+    room = Room(slots=1)
     for number in range(10_000):
         guest = Guest()
         room.enter(guest, 0, float(number))
@@ -75,7 +83,7 @@ def test_who_left_is_not_kept() -> None:
 
 
 def test_those_who_came_later_are_taken_in_in_their_places() -> None:
-    room, later = Room(slots=1), Room()
+    room, later = Room(slots=1), Room(slots=1)
     room.enter(Guest("b"), 0, 2.0)
     for name, priority, since in (("c", 0, 3.0), ("a", 0, 1.0), ("first", 9, 4.0)):
         later.enter(Guest(name), priority, since)
@@ -97,9 +105,9 @@ def test_everybody_can_be_sent_away() -> None:
     for number, guest in enumerate(guests):
         room.enter(guest, 0, -float(number))
     sent = []
-    for guest in room.empty():
-        assert isinstance(guest, Guest)
-        sent.append(guest.name)
+    for gone in room.empty():
+        assert isinstance(gone, Guest)
+        sent.append(gone.name)
         room.leave(guests[1])  # one makes another leave meanwhile
     assert sent == ["4", "3", "2", "0"]
     assert len(room) == 0

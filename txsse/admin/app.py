@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from txsse.admin.answers import HTML, TEXT, answer, answer_error, answer_json
 from txsse.admin.page import CONTENT_SECURITY_POLICY, render_page
-from txsse.admin.view import AdminView
+from txsse.admin.view import AdminView, Asked
 
 if TYPE_CHECKING:
     from txsse.admin.exposition import Exposition
@@ -57,6 +57,21 @@ class AdminApp:
     @app.route("/status", methods=["GET"])
     def status(self, request: IRequest) -> bytes:
         return answer_json(request, self._view.status())
+
+    @app.route("/upstreams/<name>/wake", methods=["POST"])
+    def wake(self, request: IRequest, name: str) -> bytes:
+        return self._asked(request, name, self._view.wake(name))
+
+    @app.route("/upstreams/<name>/stop", methods=["POST"])
+    def stop(self, request: IRequest, name: str) -> bytes:
+        return self._asked(request, name, self._view.stop(name))
+
+    def _asked(self, request: IRequest, name: str, asked: Asked) -> bytes:
+        if asked == "unknown":
+            return answer_error(request, 404, "not_found", "There is no upstream of this name.")
+        if asked == "not startable":
+            return answer_error(request, 409, "not_startable", "The proxy has no way to start or stop this upstream: see [upstream.wake].")
+        return answer_json(request, self._view.status()["upstreams"][name], 202)
 
     @app.route("/", methods=["GET"])
     async def page(self, request: IRequest) -> bytes:

@@ -5,7 +5,6 @@ Imported at the first scrape only: ``prometheus_client`` costs memory and time t
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Final, TypeVar
 
@@ -16,6 +15,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.utils import floatToGoString
 
 from txsse.metrics import Histogram, Metrics
+from txsse.upstream.state import State
 
 _Word = TypeVar("_Word", bound=str)
 
@@ -39,8 +39,6 @@ class _Counters(Collector):
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        # A state that was left must go to 0 and not vanish, or its last 1 stays on a graph until it is stale.
-        self._states: defaultdict[str, set[str]] = defaultdict(set)
 
     def collect(self) -> Iterator[Metric]:
         metrics = self._metrics
@@ -52,6 +50,10 @@ class _Counters(Collector):
         yield requests
         yield _filled(GaugeMetricFamily("txsse_in_flight", "Requests that have not ended.", labels=["route"]), metrics.in_flight)
         yield from self._upstreams()
+        wakes = CounterMetricFamily("txsse_wakes", "Starts of upstreams at their end, by how they ended.", labels=["upstream", "result"])
+        for (upstream, result), count in metrics.wakes.items():
+            wakes.add_metric([upstream, result], count)
+        yield wakes
         yield _histograms("txsse_hold_seconds", "Time requests were held until their upstream took them.", "upstream", metrics.hold_seconds)
         yield _histograms(
             "txsse_first_byte_seconds", "From dispatch to the upstream's first body byte.", "route", metrics.first_byte_seconds
@@ -69,10 +71,8 @@ class _Counters(Collector):
         state = GaugeMetricFamily("txsse_upstream_state", "1 for the upstream's present state.", labels=["upstream", "state"])
         for upstream in self._metrics.upstreams():
             waiting.add_metric([upstream.name], upstream.waiting)
-            seen = self._states[upstream.name]
-            seen.add(upstream.state)
-            for name in sorted(seen):
-                state.add_metric([upstream.name, name], name == upstream.state)
+            for each in State:
+                state.add_metric([upstream.name, each.value], each.value == upstream.state)
         yield waiting
         yield state
 

@@ -15,6 +15,8 @@ CONTENT_SECURITY_POLICY: Final = (
     b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
+_UPSTREAM: Final = ("upstream", "state", "since", "starts for", "left", "waiting", "in flight", "slots", "connections", "last error")
+
 _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 60em; padding: 0 1em; color-scheme: light dark }
 table { border-collapse: collapse; margin: 1em 0; width: 100% }
@@ -29,12 +31,20 @@ def render_page(status: Status) -> Deferred[bytes]:
             name,
             upstream["state"],
             f"{upstream['since']:.0f} s",
+            _seconds(upstream["elapsed"]),
+            _seconds(upstream["eta"]),
             upstream["waiting"],
             upstream["in_flight"],
+            f"{upstream['slots']['taken']} of {upstream['slots']['number']}" if upstream["slots"]["number"] else "",
             f"{upstream['pool']['open']} ({upstream['pool']['idle']} idle)",
             upstream["last_error"],
         )
         for name, upstream in status["upstreams"].items()
+    ]
+    servers = [
+        (name, server["url"], server["state"], server["in_flight"], server["failed"])
+        for name, upstream in status["upstreams"].items()
+        for server in upstream["servers"]
     ]
     routes = [(name, route["in_flight"]) for name, route in status["routes"].items()]
     state = "draining" if status["draining"] else "serving"
@@ -48,12 +58,17 @@ def render_page(status: Status) -> Deferred[bytes]:
         tags.body(
             tags.h1("txsse"),
             tags.p(f"{state}, version {status['version']}, up {status['uptime']:.0f} s, {status['connections']} client connections"),
-            _table(("upstream", "state", "since", "waiting", "in flight", "connections", "last error"), upstreams),
+            _table(_UPSTREAM, upstreams),
+            _table(("upstream", "server", "state", "in flight", "failed in a row"), servers),
             _table(("route", "in flight"), routes),
         ),
         lang="en",
     )
     return flattenString(None, page).addCallback(lambda body: b"<!DOCTYPE html>\n" + body + b"\n")
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f} s"
 
 
 def _table(names: Iterable[str], rows: Iterable[Iterable[object]]) -> Tag:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypedDict
+from typing import Literal, Protocol, TypeAlias, TypedDict
 
 from txsse.metrics import Metrics
+
+Asked: TypeAlias = Literal["done", "unknown", "not startable"]
+"""What comes of an order: it is carried out, there is no such upstream, or the proxy has no way to start and stop it."""
 
 
 class PoolStatus(TypedDict):
@@ -14,13 +17,32 @@ class PoolStatus(TypedDict):
     open: int
 
 
+class ServerStatus(TypedDict):
+    """One URL of an upstream."""
+
+    url: str
+    state: str
+    in_flight: int
+    failed: int  # dispatches in a row
+
+
+class SlotsStatus(TypedDict):
+    number: int  # 0 = any number
+    taken: int
+
+
 class UpstreamStatus(TypedDict):
     state: str
     since: float  # seconds in this state
+    elapsed: float | None  # seconds since the start under way began
+    eta: float | None  # seconds until it is ready, judging by its last starts
     waiting: int  # held requests
+    slots: SlotsStatus
     in_flight: int
     last_error: str  # the last probe's or wake's, "" for none; may name addresses: this page is for the operator
-    pool: PoolStatus
+    output: str  # the end of what its process printed, if the proxy runs one
+    pool: PoolStatus  # of all its servers together
+    servers: list[ServerStatus]
 
 
 class RouteStatus(TypedDict):
@@ -43,7 +65,7 @@ class Demand(TypedDict):
 
     pending: int  # held
     active: int  # dispatched
-    demand: int  # both together: what an autoscaler should reckon with
+    demand: int  # both together, or 1 while its upstream is called for: what an autoscaler should reckon with
 
 
 class AdminView(Protocol):
@@ -58,3 +80,9 @@ class AdminView(Protocol):
     def status(self) -> Status: ...
 
     def queue(self) -> dict[str, Demand]: ...
+
+    def wake(self, upstream: str) -> Asked:
+        """Start it, though nobody wait."""
+
+    def stop(self, upstream: str) -> Asked:
+        """End its start, or its process once no request is open; asked again, at once; once more, by force."""

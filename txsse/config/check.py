@@ -9,6 +9,8 @@ import attrs
 from txsse.config.endpoints import is_loopback
 from txsse.config.errors import ConfigError, Problem, choices, shown
 from txsse.config.model import Configuration, Route, Upstream
+from txsse.config.stand_ins import stand_in_problems
+from txsse.config.wake import wake_problems
 
 
 def complete(configuration: Configuration) -> Configuration:
@@ -88,10 +90,19 @@ def _check_listeners(configuration: Configuration) -> Iterator[Problem]:
 def _upstream_problems(upstream: Upstream) -> Iterator[tuple[str, str]]:
     if not upstream.name:
         yield "name", 'it has none; write name = ".."'
-    if not upstream.url:
+    if upstream.url and upstream.urls:
+        yield "urls", "not together with url; remove one of the two"
+    elif not upstream.url and not upstream.urls:
         yield "url", 'it has none; write url = "http://host:port"'
+    seen: set[str] = set()
+    for url in upstream.urls:
+        place = url if url.startswith("unix:") else url.lower()  # host names have no case
+        if place in seen:
+            yield "urls", f"{shown(url)} is there twice; remove one"
+        seen.add(place)
     if bool(upstream.tls.cert) != bool(upstream.tls.key):
         yield "tls", "cert and key go together; set both or none"
+    yield from wake_problems(upstream)
 
 
 def _fallback_problems(upstream: Upstream, upstreams: tuple[Upstream, ...]) -> Iterator[tuple[str, str]]:
@@ -103,6 +114,7 @@ def _fallback_problems(upstream: Upstream, upstreams: tuple[Upstream, ...]) -> I
 
 
 def _route_problems(route: Route, upstreams: tuple[Upstream, ...]) -> Iterator[tuple[str, str]]:
+    yield from stand_in_problems(route)
     by_name = {each.name: each for each in upstreams}
     upstream = by_name.get(route.upstream)
     if not route.upstream and all(by_name):

@@ -130,13 +130,18 @@ def _problems(error: BaseException, path: _Path, document: Any) -> Iterator[Prob
 
 
 def _where(path: _Path, document: Any) -> str:
-    """The dotted key as the reference writes it, and for an array of tables which of them: ``route.hold.timeout (route 2, "chat")``."""
-    which = ""
-    if len(path) > 1 and isinstance(path[1], int):
-        entry = document[path[0]][path[1]]
-        name = entry.get("name") if isinstance(entry, dict) else None
-        which = f" ({path[0]} {path[1] + 1}{f', {shown(name)}' if name else ''})"
-    return ".".join(str(step) for step in path if isinstance(step, str)) + which
+    """The dotted key as the reference writes it, and for arrays of tables which of them: ``route.hold.timeout (route 2, "chat")``."""
+    which: list[str] = []
+    array, entry = "", document
+    for step in path:
+        if isinstance(step, int):
+            entry = entry[step]
+            which.append(f"{array} {step + 1}")
+            if isinstance(entry, dict) and entry.get("name"):
+                which.append(shown(entry["name"]))
+        else:
+            array, entry = step, entry.get(step) if isinstance(entry, dict) else None
+    return ".".join(step for step in path if isinstance(step, str)) + (f" ({', '.join(which)})" if which else "")
 
 
 def _unknown_key(key: str, cls: type[Any]) -> str:

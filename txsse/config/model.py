@@ -10,7 +10,7 @@ Durations are floats in seconds, sizes are ints in bytes, lists are tuples. Obje
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -50,7 +50,7 @@ class Server:
         Kind.NETWORKS,
         "addresses, networks, or `unix:`, whose X-Forwarded-* and Forwarded fields are extended; anybody else's are replaced",
     )
-    state_dir: str = text("", "folder for what survives restarts; empty = nothing does", Kind.FILE, built=False)
+    state_dir: str = text("", "folder for what survives restarts: how long starts took; empty = nothing does", Kind.FOLDER)
     log_format: str = choice("text", ("text", "json"), "form of the access lines")
     access_log: bool = flag(True, "one line per request at its end")
     cold_start_header: str = text(
@@ -111,7 +111,7 @@ class WakeStep:
     """``[[upstream.wake.http]]``: one of the HTTP requests that start an upstream. Any answer but a 2xx means that it did not start."""
 
     url: str = text("", "where it goes, as in `http://host:port/wake_up?level=1`; required")
-    method: str = text("POST", "its method")
+    method: str = text("POST", "its method, in capitals")
     headers: Mapping[str, Secret] = mapping(Kind.HEADERS, "its header fields")
     body: str = text("", "its body, sent as UTF-8")
     timeout: float = duration(5, "for the whole of it", positive=True)
@@ -121,13 +121,20 @@ class WakeStep:
 class Wake:
     """``[upstream.wake]``: how a sleeping upstream is started."""
 
-    http: tuple[WakeStep, ...] = several(Kind.LATER, "HTTP requests that start it, in order", built=False)
-    exec: tuple[str, ...] = several(Kind.STRINGS, "command of a child process owned by the proxy", built=False)
-    stop_after_idle: float = duration(0, "stop the child when no request was open for this long; 0 = never", built=False)
-    wol: str = text("", "MAC address to send a wake-on-LAN packet to", built=False)
-    wol_broadcast: str = text("", "address that packet is sent to", built=False)
-    cooldown: float = duration(30, "after a failed start, how long requests are refused at once", built=False)
-    cancel_after: float = duration(0, "stop a start nobody waits for any more after this long; 0 = let it run", built=False)
+    http: tuple[WakeStep, ...] = tables(WakeStep, "HTTP requests that start it, in order")
+    exec: tuple[str, ...] = several(
+        Kind.STRINGS, "command of a process owned by the proxy; `${PORT}` in it, and in `url`, is a free port that the proxy chooses"
+    )
+    stop_after_idle: float = duration(0, "stop that process when no request was open for this long; 0 = never")
+    wol: str = text("", "MAC address to send a wake-on-LAN packet to")
+    wol_broadcast: str = text("", "IPv4 address that packet is sent to, perhaps with a port; empty = everybody on the local network")
+    cooldown: float = duration(30, "after a failed start, how long requests are refused at once")
+    cancel_after: float = duration(0, "stop a start nobody waits for any more after this long; 0 = let it run")
+
+    @property
+    def does_something(self) -> bool:
+        """There is a way to start the upstream."""
+        return bool(self.http or self.exec or self.wol)
 
 
 @attrs.frozen
@@ -146,11 +153,11 @@ class Upstream:
     """``[[upstream]]``: a named backend."""
 
     name: str = text("", "unique name, as in `route.upstream`, logs and metrics; required", Kind.NAME)
-    url: str = text("", "`http://host:port`, `https://host:port` or `unix:/path`; required", Kind.URL)
-    urls: tuple[str, ...] = several(Kind.STRINGS, "several replicas instead of one `url`", built=False)
+    url: str = text("", "`http://host:port`, `https://host:port` or `unix:/path`; required, unless there are `urls`", Kind.URL)
+    urls: tuple[str, ...] = several(Kind.URLS, "instead of `url`, those of several replicas: a request goes to the least busy ready one")
     max_concurrency: int = integer(0, "slots: requests in flight at a time, the others wait their turn; 0 = no limit")
     fallback: str = text("", "name of the upstream to use when this one does not become ready; it gets no hold of its own")
-    group: str = text("", "upstreams of one group exclude each other", built=False)
+    group: str = text("", "upstreams of one group are never run at the same time (one GPU); needs `wake.exec`")
     set_headers: Mapping[str, Secret] = mapping(Kind.HEADERS, "header fields set on every request to it")
     host: str = text("upstream", "the Host it is sent: `upstream` (its URL's), `preserve` (the client's) or a literal", Kind.HOST)
     tls: UpstreamTLS = table(UpstreamTLS, "TLS towards it")
@@ -158,6 +165,11 @@ class Upstream:
     probe: Probe = table(Probe, "readiness")
     wake: Wake = table(Wake, "starting it")
     timeouts: Timeouts = table(Timeouts, "its limits in time")
+
+    @property
+    def all_urls(self) -> tuple[str, ...]:
+        """Of its ``url`` and its ``urls`` whichever there is."""
+        return self.urls or (self.url,)
 
 
 @attrs.frozen
@@ -172,6 +184,45 @@ class Match:
 
 
 @attrs.frozen
+class Static:
+    """``[route.static]``: an answer given here, which wakes nothing."""
+
+    status: int = option(0, Kind.STATUS, "status of the answer; 0 = 200 if there is a body or a file, otherwise there is none")
+    body: str = text("", "its body, sent as UTF-8")
+    file: str = text("", "file that holds the body, read at the start and at each reload", Kind.FILE)
+    content_type: str = text("", "its Content-Type; empty = by the file's extension, or by the body's look", Kind.FIELD_VALUE)
+    headers: Mapping[str, str] = mapping(Kind.FIELDS, "its other header fields")
+    when: str = choice("unavailable", ("unavailable", "always"), "whether a ready upstream answers itself")
+
+
+@attrs.frozen
+class NoWake:
+    """``[route.no_wake]``: requests that a ready upstream answers, and for which one that is not ready is neither woken nor probed."""
+
+    paths: tuple[str, ...] = several(Kind.PATH_GLOBS, "globs of their decoded paths; a GET of `/v1/models` is answered with a list")
+    user_agents: tuple[str, ...] = several(Kind.STRINGS, "globs of their User-Agent")
+
+
+@attrs.frozen
+class Placeholder:
+    """``[route.hold.placeholder]``: what is sent at once instead of a hold while the upstream is not ready. It is woken all the same."""
+
+    status: int = option(
+        0, Kind.STATUS, "status of the placeholder; 0 = 503 if there is a body, a file or files, otherwise requests are held"
+    )
+    body: str = text("", "its body, sent as UTF-8")
+    file: str = text("", "file that holds the body, read at the start and at each reload", Kind.FILE)
+    content_type: str = text("", "its Content-Type; empty = by the file's extension, or by the body's look", Kind.FIELD_VALUE)
+    files: Mapping[str, str] = mapping(Kind.FILES, "files for decoded paths of their own, such as a style sheet's")
+    page: str = choice(
+        "auto",
+        ("auto", "always", "never"),
+        "whether browsers are shown the waiting page, whatever others get; auto = unless the placeholder is HTML itself",
+    )
+    page_file: str = text("", "template of that page; empty = the one that is built in", Kind.FILE)
+
+
+@attrs.frozen
 class Hold:
     """``[route.hold]``: what a request gets while its upstream is not ready."""
 
@@ -179,14 +230,16 @@ class Hold:
     timeout_status: int = integer(503, "status when it is over before the commit", least=400, most=599)
     commit_after: float = duration(1, "from the request's end to the commit when the upstream is known not to be ready")
     max_waiting: int = integer(256, "requests that may wait; one more gets 429 and Retry-After", positive=True)
-    overflow: str = choice("reject", ("reject", "fallback", "placeholder"), "what that one gets", only=("reject", "fallback"))
+    overflow: str = choice(
+        "reject", ("reject", "fallback", "placeholder"), "what that one gets; with `placeholder` only those over the limit are sent it"
+    )
     message: str = text("", "visible text while held; `{elapsed}`, `{eta}`, `{position}` and `{model}` are replaced; empty = invisible")
     progress: str = text(".", "with a message, repeated each interval in place of the keepalive")
     separator: str = text("\n\n---\n\n", "with a message, divides it from the answer")
     channel: str = choice("reasoning", ("reasoning", "content"), "where the message is shown, in dialects that have both")
     status_comments: bool = flag(True, 'keepalives while held are `: txsse {"state":..}` comments')
-    placeholder: Mapping[str, Any] = mapping(Kind.LATER, "a page instead of a hold", built=False)
     style: str = choice("default", ("default", "keda", "llama-swap", "hearth", "ds4"), "the bytes and defaults of another product")
+    placeholder: Placeholder = table(Placeholder, "what is sent instead")
 
 
 @attrs.frozen
@@ -260,8 +313,8 @@ class Route:
     cors_origins: tuple[str, ...] = several(
         Kind.ORIGINS, "origins for which heads and errors of ours carry CORS fields, and preflights are answered while not ready"
     )
-    static: Mapping[str, Any] = mapping(Kind.LATER, "a fixed answer", built=False)
-    no_wake: Mapping[str, Any] = mapping(Kind.LATER, "requests that do not wake the upstream", built=False)
+    static: Static = table(Static, "a fixed answer")
+    no_wake: NoWake = table(NoWake, "requests that do not wake the upstream")
     hold: Hold = table(Hold, "while its upstream is not ready")
     keepalive: Keepalive = table(Keepalive, "while its upstream is silent")
     stream: Stream = table(Stream, "while its upstream speaks")

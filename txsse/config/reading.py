@@ -19,7 +19,7 @@ from txsse.config.errors import Refused, choices, shown
 from txsse.config.fields import Kind, Option, option_of
 from txsse.config.secret import Secret, read_secret, why_unreadable
 from txsse.config.units import read_duration, read_size
-from txsse.config.urls import read_url
+from txsse.config.urls import read_url, read_url_with_port
 
 _NOT_BUILT: Final = "not built yet in this version; remove it"
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
@@ -125,7 +125,11 @@ def _pattern(value: object, option: Option) -> str:
 
 def _url(value: object, option: Option) -> str:
     url = _string(value, option)
-    return read_url(url).url if url else ""
+    return read_url_with_port(url) if url else ""
+
+
+def _urls(value: object, option: Option) -> tuple[str, ...]:
+    return _each(value, option, lambda each, _: read_url(_string(each, option)).url, '["http://gpu1:8080", "http://gpu2:8080"]')
 
 
 def _endpoint(value: object, option: Option) -> str:
@@ -163,6 +167,13 @@ def _path(value: object, option: Option) -> str:
     return path
 
 
+def _field_value(value: object, option: Option) -> str:
+    text = _string(value, option)
+    if text and not _FIELD_VALUE.match(text):
+        raise Refused(f"{shown(value)} has control characters, or blanks around it")
+    return text
+
+
 def _file(value: object, option: Option) -> str:
     name = _string(value, option)
     if name and option.built:
@@ -171,6 +182,13 @@ def _file(value: object, option: Option) -> str:
                 pass
         except (OSError, ValueError) as error:
             raise Refused(f"{shown(name)} cannot be read: {why_unreadable(error)}") from None
+    return name
+
+
+def _folder(value: object, option: Option) -> str:
+    name = _string(value, option)
+    if "\0" in name or Path(name).is_file():
+        raise Refused(f"{shown(name)} is not a folder; name one, it is made if it is not there")
     return name
 
 
@@ -227,6 +245,21 @@ def _status(value: object, option: Option) -> int:
     return value
 
 
+def _answer_status(value: object, option: Option) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not (value == 0 or 200 <= value <= 599):
+        raise Refused(f"{shown(value)} is not the status of an answer; allowed: 200 to 599, and 0 for the default")
+    return value
+
+
+def _path_globs(value: object, option: Option) -> tuple[str, ...]:
+    return _each(value, option, _path_glob, '["/favicon.ico", "/assets/**", "*.css"]')
+
+
+def _path_glob(value: object, option: Option) -> str:
+    glob = _string(value, option)
+    return _glob(glob, option) if "/" in glob else glob
+
+
 def _each(value: object, option: Option, read_one: Callable[[object, Option], Any], example: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
         raise Refused(f"{shown(value)} is not a list; write it as in {example}")
@@ -237,6 +270,36 @@ def _globs(value: object, option: Option) -> Mapping[str, str]:
     if not isinstance(value, dict):
         raise Refused(f'{shown(value)} is not a table; write it as in {{ X-Tenant = "a*" }}')
     return {_header_name(name, option): _string(glob, option) for name, glob in value.items()}
+
+
+def _fields(value: object, option: Option) -> Mapping[str, str]:
+    if not isinstance(value, dict):
+        raise Refused(f'{shown(value)} is not a table; write it as in {{ Cache-Control = "no-store" }}')
+    for name in value:
+        if name.lower() in _OURS:
+            raise Refused(f"{name} is written by the proxy itself; remove it")
+        if name.lower() == "content-type":
+            raise Refused(f"{name} has an option of its own; write content_type")
+    return {_header_name(name, option): _named(name, _field_value, text, option) for name, text in value.items()}
+
+
+def _files(value: object, option: Option) -> Mapping[str, str]:
+    if not isinstance(value, dict):
+        raise Refused(f'{shown(value)} is not a table; write it as in {{ "/styles.css" = "styles.css" }}')
+    for path in value:
+        if not path.startswith("/"):
+            raise Refused(f"{shown(path)} is not a path; write '/{path}'")
+        if not value[path]:
+            raise Refused(f"{path}: the name of its file is empty")
+    return {path: _named(path, _file, name, option) for path, name in value.items()}
+
+
+def _named(name: str, read_one: Callable[[object, Option], str], value: object, option: Option) -> str:
+    """One value of a table; what is wrong with it is told with its name."""
+    try:
+        return read_one(value, option)
+    except Refused as refused:
+        raise Refused(f"{name}: {refused}") from None
 
 
 def _headers(value: object, option: Option) -> Mapping[str, Secret]:
@@ -274,12 +337,19 @@ _READERS: Final[dict[Kind, Callable[[object, Option], Any]]] = {
     Kind.GLOB: _glob,
     Kind.PATH: _path,
     Kind.FILE: _file,
+    Kind.FOLDER: _folder,
+    Kind.FIELD_VALUE: _field_value,
+    Kind.STATUS: _answer_status,
     Kind.SECRET: lambda value, _: read_secret(value),
     Kind.STRINGS: _strings,
+    Kind.URLS: _urls,
     Kind.ENDPOINTS: _endpoints,
     Kind.NETWORKS: _networks,
     Kind.ORIGINS: _origins,
     Kind.STATUSES: _statuses,
+    Kind.PATH_GLOBS: _path_globs,
     Kind.GLOBS: _globs,
     Kind.HEADERS: _headers,
+    Kind.FIELDS: _fields,
+    Kind.FILES: _files,
 }

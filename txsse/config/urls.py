@@ -10,6 +10,9 @@ import attrs
 
 from txsse.config.errors import Refused, nearest, shown
 
+PORT: Final = "${PORT}"
+"""In the URL of an upstream that the proxy runs, and in the command that does: a port that is chosen for each run."""
+
 _PORTS: Final = {"http": 80, "https": 443}
 _ALLOWED: Final = "allowed: 'http://host:port', 'https://host:port', 'unix:/path/to/socket'"
 _URL: Final = re.compile(
@@ -56,8 +59,8 @@ def read_url(text: str) -> Address:
     if "@" in text:
         # It may hold a password: it is not shown.
         raise Refused("a user name or password in the URL is not allowed; remove it, and use set_headers for Authorization")
-    if "${PORT}" in text:
-        raise Refused(f"{shown(text)}: ${{PORT}} needs wake.exec, which is not built yet in this version; write the port")
+    if PORT in text:
+        raise Refused(_port_wrong(text))
     match = _URL.match(text)
     if match is None or match["scheme"].lower() not in _PORTS:
         raise Refused(_scheme_wrong(text, match))
@@ -69,6 +72,23 @@ def read_url(text: str) -> Address:
     return Address(scheme, host, _PORTS[scheme] if port is None else port)
 
 
+def read_url_with_port(text: str) -> str:
+    """The normal form of an upstream's URL, whose port may be :data:`PORT`.
+
+    :raises Refused: as :func:`read_url`.
+    """
+    rest = text.removesuffix("/").removesuffix(f":{PORT}")
+    if rest == text.removesuffix("/") or text.startswith("unix:"):
+        return read_url(text).url
+    some_port = ":65535"  # of no scheme's own, so it stays
+    return read_url(rest + some_port).url.removesuffix(some_port) + f":{PORT}"
+
+
+def with_port(text: str, port: int) -> str:
+    """*text* with the number in the place of :data:`PORT`."""
+    return text.replace(PORT, str(port))
+
+
 def is_ip(host: str) -> bool:
     """Whether *host* is an IPv4 or IPv6 address rather than a name."""
     try:
@@ -76,6 +96,10 @@ def is_ip(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _port_wrong(text: str) -> str:
+    return f"{shown(text)}: {PORT} is for the port of an upstream's only url, as in 'http://127.0.0.1:{PORT}'"
 
 
 def _scheme_wrong(text: str, match: re.Match[str] | None) -> str:
@@ -89,6 +113,8 @@ def _scheme_wrong(text: str, match: re.Match[str] | None) -> str:
 
 def _read_unix(text: str) -> Address:
     path = text.removeprefix("unix:")
+    if PORT in path:
+        raise Refused(_port_wrong(text))
     if path.startswith("//"):
         raise Refused(f"{shown(text)} is not a socket; write 'unix:/path', with one slash")
     if not path.startswith("/") or "\0" in path:

@@ -23,10 +23,10 @@ class Pages:
     Whether a client may see a page is for the page to say: the proxy is not asked.
 
     :param factory: a ``twisted.web.server.Site``, such as ``Site(app.resource())`` of a Klein application.
-    :param is_ours: whether a path with query, byte for byte as it came, is a page's.
+    :param is_ours: true of a path with query, byte for byte as it came, that is a page's.
     """
 
-    def __init__(self, factory: IProtocolFactory, is_ours: Callable[[bytes], bool]) -> None:
+    def __init__(self, factory: IProtocolFactory, is_ours: Callable[[bytes], object]) -> None:
         self._factory = factory
         self.is_ours = is_ours
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.logger import Logger
 
@@ -30,10 +30,15 @@ from txsse.exchange.voice import HoldStatus, Voice
 from txsse.interfaces import Dispatch, Downstream, Failed, Fault, Request
 from txsse.proxy.hold import Hold
 from txsse.proxy.ledger import Tally
+from txsse.proxy.progress import progress_of
 from txsse.proxy.routes import BoundRoute
+from txsse.upstream.servers import Server
 from txsse.wire.headers import Headers, Prepared, get
 from txsse.wire.http1 import ResponseHead
 from txsse.wire.peek import string_value
+
+if TYPE_CHECKING:
+    from txsse.proxy.stand_ins import Instead
 
 DRAIN_LOOK = 0.005
 """Seconds between two looks at whether an error frame has left our buffer."""
@@ -50,6 +55,8 @@ _TURNS: Final[dict[Phase, ev.Event]] = {
     Phase.FIRST_EVENT: ev.FirstEvent(),
     Phase.TERMINAL: ev.TerminalEvent(),
 }
+# What tells of a server that it fails: not STALE, which every kept-alive connection comes to, nor TRUNCATED, for it did answer.
+_BLAMED: Final = frozenset((Fault.UNREACHABLE, Fault.RESET, Fault.INVALID))
 _ROUTER_STATUS: Final = b"/models/sse"  # of llama.cpp's router
 _NO_BODY: Final = frozenset((204, 304))  # not 205, which is framed like any other (RFC 9112 section 6.3)
 
@@ -59,14 +66,17 @@ class Owner(Protocol):
 
     alarms: Alarms
 
-    def upstream_head(self, conductor: Conductor) -> bytes:
-        """The request's head as its upstream gets it."""
+    def upstream_head(self, conductor: Conductor, authority: bytes) -> bytes:
+        """The request's head as the server of its upstream gets it that has this *authority*."""
 
     def relayed_headers(self, conductor: Conductor, head: ResponseHead) -> tuple[Prepared, Headers]:
         """Upstream's head as the client gets it: what every answer with it has in common, and what is this one's own."""
 
     def committed_headers(self, conductor: Conductor) -> Headers:
         """The head of a stream of our own."""
+
+    def instead_of_waiting(self, conductor: Conductor) -> Instead | None:
+        """What the request gets while its upstream is not ready; ``None``: it waits."""
 
     def answer_error(self, conductor: Conductor, error: ProxyError) -> None:
         """Send an error response of our own."""
@@ -76,6 +86,19 @@ class Owner(Protocol):
 
     def exchange_ended(self, conductor: Conductor, done: act.Done) -> None:
         """The exchange is over, exactly once."""
+
+
+class _TakingOff:
+    """The dispatch of which there is no handle yet."""
+
+    def abort(self) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+_TAKING_OFF: Final = _TakingOff()
 
 
 class Conductor:
@@ -94,7 +117,6 @@ class Conductor:
         "_corked",
         "_dispatch",
         "_driving",
-        "_flying",
         "_has_body",
         "_hold",
         "_interval",
@@ -103,6 +125,7 @@ class Conductor:
         "_model",
         "_owner",
         "_relay",
+        "_server",
         "_slot",
         "_sleeps_until",
         "cold",
@@ -174,7 +197,7 @@ class Conductor:
         self.wrote = self.read = request.received
         self._corked = False  # more of a read is still to be told
         self._driving = False
-        self._flying = False
+        self._server: Server | None = None  # who was asked last
         self._slot = False  # one of the upstream's is ours
         self._later: list[ev.Event] | None = None
 
@@ -249,6 +272,8 @@ class Conductor:
         self.downstream.write(data)
 
     def response_ended(self) -> None:
+        if self._server is not None:
+            self._server.failed = 0
         self._landed()
         if self._collector is not None:
             self._end_collecting(complete=True)
@@ -260,6 +285,8 @@ class Conductor:
     def dispatch_failed(self, failed: Failed) -> None:
         self._landed()
         self._collector = None
+        if failed.fault in _BLAMED:
+            self._blame(failed.detail, gone=failed.fault is Fault.UNREACHABLE)
         if failed.fault is Fault.TRUNCATED or failed.fault is Fault.INVALID:
             self._log.debug("upstream {upstream}: {detail}", upstream=self.route.backend.name, detail=failed.detail)
         self._drive(ev.DispatchFailed(failed))
@@ -283,7 +310,7 @@ class Conductor:
                     _PERFORM[type(action)](self, action)
                 if self._machine is None:
                     return
-                if self._slot and not self._flying:
+                if self._slot and self._dispatch is None:
                     self._give_slot_back()
                 if self._later is None:
                     break
@@ -358,6 +385,8 @@ class Conductor:
             elif timer is Timer.HEARTBEAT and again != NEVER:
                 machine.clocks.start(timer, policy.heartbeat / 10, now)
                 continue
+            elif timer is Timer.FIRST_BYTE:
+                self._blame("no answer in time")
             self._drive(ev.Elapsed(timer, now - self.read))
             if self._machine is None:
                 return
@@ -366,7 +395,7 @@ class Conductor:
     # -- actions
 
     def _await_ready(self, action: act.AwaitReady) -> None:
-        self._hold = Hold(self.route, self._alarms, self.tally, self._waited)
+        self._hold = Hold(self.route, self._alarms, self.tally, self._waited, self._owner.instead_of_waiting(self))
         self._hold.begin(self.request.received)
 
     def _waited(self, event: ev.Event) -> None:
@@ -396,20 +425,29 @@ class Conductor:
 
     def _send_upstream(self, action: act.Dispatch) -> None:
         request = self.request
-        head = self._owner.upstream_head(self)
-        self.route.backend.in_flight += 1
-        self._flying = True
+        server = self._server = self.route.backend.servers.pick()
+        head = self._owner.upstream_head(self, server.authority)
+        server.in_flight += 1
         self.tally.dispatched = self._alarms.seconds()
-        # It may fail before this returns: then `dispatch_failed` was heard already, and the handle is a dead one.
-        self._dispatch = self.route.backend.dispatch(head, request.body, request.head.method, self, fresh=action.fresh)
-        if self.paused:
-            self._dispatch.pause()
+        self._dispatch = _TAKING_OFF
+        dispatch = server.pool.dispatch(head, request.body, request.head.method, self, fresh=action.fresh)
+        # It may have failed before this returns: then `dispatch_failed` was heard already, and the handle is a dead one.
+        if self._dispatch is not None:
+            self._dispatch = dispatch
+            if self.paused:
+                dispatch.pause()
 
     def _mark_down(self, action: act.MarkDown) -> None:
-        self.route.backend.gate.mark_down(action.detail)
+        assert self._server is not None
+        self.route.backend.mark_down(self._server, action.detail)
 
     def _mark_loading(self, action: act.MarkLoading) -> None:
-        self.route.backend.gate.mark_loading(action.detail)
+        assert self._server is not None
+        self.route.backend.mark_loading(self._server, action.detail)
+
+    def _blame(self, detail: str, *, gone: bool = False) -> None:
+        if self._server is not None:
+            self.route.backend.servers.blame(self._server, detail, gone=gone)
 
     def _abort_upstream(self, action: act.AbortUpstream) -> None:
         self._collector = None
@@ -420,10 +458,9 @@ class Conductor:
 
     def _landed(self) -> None:
         """No dispatch is under way any more."""
+        if self._dispatch is not None and self._server is not None:
+            self._server.in_flight -= 1
         self._dispatch = None
-        if self._flying:
-            self._flying = False
-            self.route.backend.in_flight -= 1
 
     def _pause_upstream(self, action: act.PauseUpstream) -> None:
         if self._dispatch is not None:
@@ -533,10 +570,8 @@ class Conductor:
         return Speaker(secrets.token_hex(8), int(time.time()), string_value(self._model) or "unknown", client.decode("latin-1"))
 
     def hold_status(self) -> HoldStatus:
-        gate = self.route.backend.gate
-        elapsed = self._alarms.seconds() - self.request.received
         place = None if self._hold is None else self._hold.place
-        return HoldStatus(self.route.backend.name, gate.state.value, elapsed, detail=gate.last_error, position=place, queued=gate.ready)
+        return progress_of(self.route.backend, self._alarms.seconds() - self.request.received, place)
 
 
 _PERFORM: Final[Mapping[type[Any], Callable[[Conductor, Any], None]]] = {

@@ -68,13 +68,11 @@ class TrustedProxies:
 class Forwarding:
     """How requests to one upstream are addressed; made once, from its configuration.
 
-    :param authority: the upstream's own host and port, as its URL has them.
     :param instance: this proxy's name within Via, distinct among proxies that may be chained.
-    :param host: ``upstream``, ``preserve``, or a literal Host.
+    :param host: ``upstream`` (of its servers each gets its own), ``preserve``, or a literal Host.
     :param set_headers: fields that replace the client's of the same name; an empty value only removes it.
     """
 
-    authority: bytes
     instance: str
     host: str = "upstream"
     set_headers: Headers = attrs.field(factory=list, repr=False)
@@ -124,20 +122,25 @@ def seen_own_via(headers: Headers, instance: str) -> bool:
 class Outline:
     """The head the upstream receives, but for what belongs to one request alone.
 
-    :param begin: the request line and the fields.
+    :param begin: the request line and the name of the Host field.
+    :param host: its value; empty = the authority of the server that gets it.
+    :param fields: the others. The last line is not ended, and if X-Request-Id is sent it is that one, without its value.
     :param identified: X-Request-Id is sent.
     :param sized: Content-Length is sent although the body is empty.
     """
 
     begin: bytes
+    host: bytes
+    fields: bytes
     identified: bool
     sized: bool
 
-    def fill(self, request_id: bytes, length: int) -> bytes:
+    def fill(self, authority: bytes, request_id: bytes, length: int) -> bytes:
         """The whole head. The body is buffered: however it came, it leaves with its *length*."""
-        ident = b"X-Request-Id: %b\r\n" % request_id if self.identified else b""
-        size = b"Content-Length: %d\r\n" % length if length or self.sized else b""
-        return b"%b%b%b\r\n" % (self.begin, ident, size)
+        ident = request_id if self.identified else b""
+        if length or self.sized:
+            return b"%b%b%b%b\r\nContent-Length: %d\r\n\r\n" % (self.begin, self.host or authority, self.fields, ident, length)
+        return b"%b%b%b%b\r\n\r\n" % (self.begin, self.host or authority, self.fields, ident)
 
 
 def outline(request: Request, forwarding: Forwarding, *, writes_stream: bool) -> Outline:
@@ -146,10 +149,9 @@ def outline(request: Request, forwarding: Forwarding, *, writes_stream: bool) ->
     :param writes_stream: the proxy may have to write into the response, so it must not come compressed.
     """
     head = request.head
-    headers: Headers = [(b"Host", _host(request, forwarding))]
     trusted = request.peer in forwarding.trusted
     kept = _kept(head.headers, trusted=trusted, identity=writes_stream)
-    headers += kept
+    headers = [*kept]
     headers += _about_client(request, kept, trusted=trusted)
     if writes_stream:
         headers.append((b"Accept-Encoding", b"identity"))
@@ -158,8 +160,16 @@ def outline(request: Request, forwarding: Forwarding, *, writes_stream: bool) ->
         headers = [field for field in headers if _plain(field[0]) not in replaced]
         headers += [(name, value) for name, value in forwarding.set_headers if value]
     headers.append((b"Via", _via(request, forwarding.instance)))
-    lines = [b"%b %b HTTP/1.1\r\n" % (head.method, request.path), *(b"%b: %b\r\n" % field for field in headers)]
-    return Outline(b"".join(lines), b"x-request-id" not in replaced, head.sized or head.chunked)
+    identified = b"x-request-id" not in replaced
+    if identified:
+        headers.append((b"X-Request-Id", b""))
+    return Outline(
+        begin=b"%b %b HTTP/1.1\r\nHost: " % (head.method, request.path),
+        host=_host(request, forwarding),
+        fields=b"".join(b"\r\n%b: %b" % field for field in headers),
+        identified=identified,
+        sized=head.sized or head.chunked,
+    )
 
 
 def response_headers(head: ResponseHead) -> Headers:
@@ -221,7 +231,7 @@ def _via(request: Request, instance: str) -> bytes:
 
 def _host(request: Request, forwarding: Forwarding) -> bytes:
     if forwarding.host == "upstream":
-        return forwarding.authority
+        return b""
     if forwarding.host == "preserve":
         return request.host
     return forwarding.host.encode("latin-1")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 
@@ -24,12 +25,19 @@ from txsse.proxy.cors import preflight_headers
 from txsse.proxy.forwarded import RequestIds, TrustedProxies
 from txsse.proxy.ledger import CLIENT_CLOSED, Ledger
 from txsse.proxy.plan import plan_of
+from txsse.proxy.reception import Reception
 from txsse.proxy.routes import BoundRoute, RouteTable
+from txsse.proxy.stand_ins import Instead
+from txsse.proxy.vigil import Vigil
 from txsse.upstream.backend import Backend
 from txsse.upstream.state import State
 from txsse.wire.headers import Headers, Prepared
 from txsse.wire.http1 import RequestHead, ResponseHead
 from txsse.wire.peek import string_value
+
+if TYPE_CHECKING:
+    from txsse.upstream.wake.parts import Ended
+    from txsse.upstream.wake.shared import Shared
 
 
 class Proxy:
@@ -51,6 +59,10 @@ class Proxy:
         self.draining = False
         self._reactor = reactor
         self._ledger = Ledger(self.metrics, access_log)
+        self._reception = Reception(self.alarms, self._ledger)
+        self._state_dir = configuration.server.state_dir  # a reload does not change it
+        self._shared: Shared | None = None
+        self._retired: list[Backend] = []  # of earlier configurations, as long as something of theirs runs
         self._cooperator = Cooperator(scheduler=lambda turn: reactor.callLater(0, turn))
         self._admissions: set[Admission] = set()
         self._ids = RequestIds()
@@ -77,9 +89,12 @@ class Proxy:
         rooms = {route.name: route.room for route in self.table.routes}
         for route in routes:
             route.room = rooms.get(route.name, route.room)
+        self._reception.take(routes)
         for name, backend in self.backends.items():
             if backends.get(name) is not backend:
                 backend.retire()
+                self._retired.append(backend)
+        self._retired = [backend for backend in self._retired if not backend.over]
         self.configuration = configuration
         self._cold_start_header = configuration.server.cold_start_header.encode("latin-1")
         self.backends = backends
@@ -88,7 +103,9 @@ class Proxy:
 
     def _bind(self, route: model.Route, backends: dict[str, Backend], trusted: TrustedProxies) -> BoundRoute:
         backend = backends[route.upstream]
-        return BoundRoute.bind(route, backend, self.instance, trusted, backends.get(backend.config.fallback))
+        bound = BoundRoute.bind(route, backend, self.instance, trusted, backends.get(backend.config.fallback))
+        self._reception.furnish(bound)
+        return bound
 
     def _backend(self, upstream: model.Upstream, made: list[Backend]) -> Backend:
         """The backend that *upstream* has already, if nothing about it changed (its state and its connections stay); else a new one."""
@@ -96,7 +113,7 @@ class Proxy:
         if old is not None and old.serves(upstream):
             return old
         try:
-            backend = Backend(upstream, self._reactor, self.alarms, self._upstream_changed)
+            backend = Backend(upstream, self._reactor, self.alarms, self._upstream_changed, self._make_shared)
         except ValueError as error:
             raise ValueError(f"upstream {upstream.name}: {error}") from error
         made.append(backend)
@@ -106,6 +123,16 @@ class Proxy:
         self._log.info(
             "upstream {upstream}: {old} -> {new}{why}", upstream=name, old=old.value, new=new.value, why=f" ({detail})" if detail else ""
         )
+
+    def _make_shared(self) -> Shared:
+        if self._shared is None:
+            from txsse.upstream.wake.shared import Shared  # a proxy that starts nothing is spared it
+
+            self._shared = Shared(self._state_dir, self._wake_ended)
+        return self._shared
+
+    def _wake_ended(self, name: str, ended: Ended) -> None:
+        self.metrics.wakes[name, ended.result.value] += 1
 
     # -- from the fronts (Handler)
 
@@ -165,6 +192,11 @@ class Proxy:
             return NOBODY
         if self._keys is not None and not self.configuration.auth.forward:
             plan.strip(request, self._keys)
+        if route.stand_ins is not None and route.stand_ins.early:
+            found = self._reception.serve(route.stand_ins, route, request, request_id, downstream)
+            if found is None:
+                return NOBODY
+            downstream = found
         dialect = plan.dialect if plan.dialect is not None and route is plan.route else route.dialect(request.head.decoded_path)
         streaming = is_streaming(route.config.streaming, request, members, dialect, takes_events=plan.takes_events)
         # A POST to an API that we do not know: what its clients make of a head that upstream did not send, nobody can tell.
@@ -207,11 +239,11 @@ class Proxy:
 
     # -- for the conductors (Owner)
 
-    def upstream_head(self, conductor: Conductor) -> bytes:
+    def upstream_head(self, conductor: Conductor, authority: bytes) -> bytes:
         request = conductor.request
         plan = plan_of(request.head, self.table, self.instance)
         outline = plan.outline(request, conductor.route, writes_stream=conductor.streaming or conductor.pads)
-        return outline.fill(conductor.request_id, len(request.body))
+        return outline.fill(authority, conductor.request_id, len(request.body))
 
     def relayed_headers(self, conductor: Conductor, head: ResponseHead) -> tuple[Prepared, Headers]:
         return relayed(head, self._about(conductor), self._cold_start_header.lower())
@@ -221,11 +253,14 @@ class Proxy:
         return committed(content_type, conductor.request.head, conductor.route, self._about(conductor))
 
     def answer_error(self, conductor: Conductor, error: ProxyError) -> None:
-        request = conductor.request
-        self.metrics.rejections[error.code] += 1
-        conductor.tally.bytes_out += send_error(
-            error, request.head, request.path, conductor.route, self._about(conductor), conductor.downstream
-        )
+        request, ours = conductor.request, self._about(conductor)
+        if error.code:
+            self.metrics.rejections[error.code] += 1
+        if not self._reception.stand_in(conductor, error, ours):
+            conductor.tally.bytes_out += send_error(error, request.head, request.path, conductor.route, ours, conductor.downstream)
+
+    def instead_of_waiting(self, conductor: Conductor) -> Instead | None:
+        return self._reception.instead(conductor)
 
     def count_keepalive(self, phase: str) -> None:
         self._ledger.kept_alive(phase)
@@ -236,6 +271,18 @@ class Proxy:
 
     def _about(self, conductor: Conductor) -> Headers:
         return about(conductor.request_id, self._cold_start_header, conductor.cold)
+
+    # -- for our own pages (PagesView)
+
+    @property
+    def shows_pages(self) -> bool:
+        return self._reception.shows_pages
+
+    def lets_in(self, headers: Headers, path: bytes) -> bool:
+        return self._keys is None or self._keys.check(headers, path) is not None
+
+    def followed(self, token: str) -> Vigil | None:
+        return None if self.draining else self._reception.followed(token)
 
     # -- the end
 
@@ -248,8 +295,14 @@ class Proxy:
         for conductor in list(self.exchanges):
             conductor.shut_down()
 
+    def stop_upstreams(self) -> Deferred[None]:
+        """End every process of ours, and every start; fires when nothing of them is left."""
+        stopping = [backend.stop() for backend in (*self.backends.values(), *self._retired)]
+        return DeferredList(stopping).addCallback(lambda _: None)
+
     def close(self) -> None:
         """Close every upstream connection and stop every clock."""
+        self._reception.close()
         for backend in self.backends.values():
             backend.close()
         self._cooperator.stop()

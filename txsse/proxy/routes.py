@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import attrs
@@ -13,25 +13,12 @@ from txsse.dialects import Dialect, choose
 from txsse.dialects.styles import STYLES, Style
 from txsse.exchange.policy import Policy
 from txsse.proxy.forwarded import Forwarding, TrustedProxies
+from txsse.proxy.globs import glob, path_glob
+from txsse.proxy.stand_ins import StandIns
 from txsse.upstream.backend import Backend
 from txsse.upstream.presets import is_loading_answer
 from txsse.wire.headers import get_all
 from txsse.wire.http1 import RequestHead
-
-
-def glob(pattern: str) -> re.Pattern[str]:
-    """A glob as a pattern for ``fullmatch``: ``*`` is anything, ``?`` any character."""
-    return _pattern(pattern, {"**": ".*", "*": ".*", "?": "."})
-
-
-def path_glob(pattern: str) -> re.Pattern[str]:
-    """A glob for paths: ``**`` is anything, ``*`` anything inside a segment, ``?`` one such character."""
-    return _pattern(pattern, {"**": ".*", "*": "[^/]*", "?": "[^/]"})
-
-
-def _pattern(pattern: str, wild: Mapping[str, str]) -> re.Pattern[str]:
-    parts = re.split(r"(\*\*|\*|\?)", pattern)
-    return re.compile("".join(wild.get(part) or re.escape(part) for part in parts), re.DOTALL)
 
 
 def policy_of(route: model.Route, upstream: model.Upstream) -> Policy:
@@ -92,6 +79,7 @@ class BoundRoute:
     _headers: tuple[tuple[bytes, re.Pattern[str]], ...]
     wanted_model: re.Pattern[str] | None
     room: Room = attrs.field(factory=Room)
+    stand_ins: StandIns | None = None
     _spoken: dict[Dialect, Dialect] = attrs.field(init=False, factory=dict)  # as this route's style varies them
 
     @classmethod
@@ -108,7 +96,7 @@ class BoundRoute:
             config=route,
             backend=backend,
             policy=policy_of(route, backend.config),
-            forwarding=Forwarding(backend.target.authority, instance, backend.config.host, backend.set_headers, trusted),
+            forwarding=Forwarding(instance, backend.config.host, backend.set_headers, trusted),
             style=STYLES[route.hold.style],
             fallback=None if fallback is None else cls.bind(route, fallback, instance, trusted),
             path=path_glob(match.path),

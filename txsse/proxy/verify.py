@@ -10,7 +10,7 @@ from txsse.config.errors import shown
 from txsse.config.model import Configuration, Server
 from txsse.config.secret import why_unreadable
 from txsse.proxy.auth import Keys
-from txsse.upstream.backend import target_of
+from txsse.upstream.backend import targets_of
 
 
 def problems(configuration: Configuration) -> Iterator[str]:
@@ -23,7 +23,7 @@ def problems(configuration: Configuration) -> Iterator[str]:
             yield f"auth.keys_file: {error}"
     for upstream in configuration.upstream:
         try:
-            target_of(upstream)
+            targets_of(upstream)
         except ValueError as error:
             yield f"upstream {upstream.name}: {error}"
 

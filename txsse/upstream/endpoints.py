@@ -84,6 +84,10 @@ class Target:
 
         return cls(address, ClientTLS.load(server_name or address.host, ca_file=ca_file, cert=cert, key=key))
 
+    def at_port(self, port: int) -> Target:
+        """The same elsewhere on the same host."""
+        return attrs.evolve(self, address=attrs.evolve(self.address, port=port))
+
     @property
     def authority(self) -> bytes:
         """The Host field of requests to it (RFC 9110 section 7.2)."""

@@ -6,6 +6,7 @@ wake-up cannot be lost between two of them.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from txsse.upstream.wake.starter import Starter
 
 RELEASED_PER_TURN: Final = 256  # each may dispatch at once; thousands in one turn would stall every stream
+GRACE: Final = 60.0
+"""Seconds for which an upstream that was waited for is in demand after it has become ready, whatever goes on there: two looks of a KEDA
+that looks every 30 s."""
+REMEMBERED: Final = 600.0
+"""Seconds for which it is in demand after the last one who waited has left before it was ready, as long as a request is held by default:
+clients give up sooner than big models load, and come back."""
 
 
 def _nobody(old: State, new: State, detail: str) -> None:
@@ -57,7 +64,8 @@ class Gate:
         self.cold = False  # whoever was let through last had to wait for readiness: a first probe that passes does not count
         self._clock = clock
         self._room = Room(slots)
-        self._later = Room()  # who came while it is about to stop
+        self._later = Room(slots)  # who came while it is about to stop
+        self._called_until = -math.inf
         self._told = (False, False)  # the starter: that somebody waits, that something is open
         self._lookout = Lookout(clock, probe, config, loopback, self._heard)
         self._releasing = Timer(clock, self._release)
@@ -91,6 +99,11 @@ class Gate:
         return len(self._room) + len(self._later)
 
     @property
+    def called_for(self) -> bool:
+        """Somebody has waited for it to become ready, and it is too early to say that this was in vain, or is over: do not scale it down."""
+        return (self.waiting > 0 and not self.ready) or self._clock.seconds() < self._called_until
+
+    @property
     def slots(self) -> tuple[int, int]:
         """How many there are (0: any number), and how many are taken."""
         return self._room.slots, self._room.taken
@@ -99,7 +112,11 @@ class Gate:
 
     def admit(self) -> bool:
         """Take a slot without waiting, if the upstream is ready and nobody is before us. Who takes one gives it back."""
-        return self.standing.state is State.READY and self.take_slot()
+        if self.standing.state is not State.READY or not self._room.take():
+            return False
+        if self.starter is not None:
+            self._tell(self.starter)
+        return True
 
     def take_slot(self) -> bool:
         """The same, ready or not: for requests that do not wait for readiness."""
@@ -133,8 +150,10 @@ class Gate:
         if starter is not None and starter.draining:
             self._later.enter(waiter, priority, since)
         else:
-            if not self._room and not self.ready:
-                self._lookout.begin_round()
+            if not self.ready:
+                self._called_until = self._clock.seconds() + REMEMBERED
+                if not self._room:
+                    self._lookout.begin_round()
             self._room.enter(waiter, priority, since)
         if starter is not None:
             self._tell(starter)
@@ -146,6 +165,8 @@ class Gate:
             return
         if self.starter is not None:
             self._tell(self.starter)
+        if not self.ready:
+            self._called_until = self._clock.seconds() + REMEMBERED
         if not self._room:
             self._releasing.cancel()
             if not self._may_look:
@@ -239,6 +260,7 @@ class Gate:
     def _heard(self, verdict: Verdict) -> None:
         if verdict.ready:
             self.standing.hear(verdict.event, "")
+            self._called_until = self._clock.seconds() + GRACE
         else:
             self._not_ready(verdict.event, verdict.detail)
         if self.starter is not None:

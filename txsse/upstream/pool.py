@@ -113,6 +113,11 @@ class ConnectionPool:
         # In a turn of its own: connecting may fail before the caller has our Dispatch.
         self._reactor.callLater(0, attempt.fail, failed)
 
+    def move(self, target: Target) -> None:
+        """Whom we connect to is there from now on, and nobody where it was."""
+        self._target = target
+        self.close_idle()
+
     def close_idle(self) -> None:
         """Close the free connections; those in use will be kept again."""
         while self._idle:

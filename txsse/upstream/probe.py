@@ -31,6 +31,10 @@ class Probe:
         self._steps = preset_of(config).steps
         self._decided: Step | None = None
 
+    def move(self, target: Target) -> None:
+        """It is there from now on."""
+        self._target = target
+
     def __call__(self) -> Deferred[Verdict]:
         """Look once. The gate limits its time by cancelling it, which resets the connection in whatever phase it is."""
         looking = Deferred.fromCoroutine(self._ask()) if self._steps else self._touch()

@@ -1,7 +1,9 @@
 """The servers of one upstream, one for each of its URLs: which of them a request goes to, and which are left out for now.
 
 A server that fails its probe is left out until it passes again, and so is one that cannot be reached or fails three dispatches in a row.
-The last one that is up stays, whatever it does, until it cannot be reached at all: then the gate closes, as it does before a sole server.
+The last one that is up stays, whatever fails there, until it cannot be reached or says that it loads: then the gate closes, as it does
+before a sole server.
+
 Nothing is asked while nobody comes: before an open gate those that are left out are looked at when a request is dispatched, and before a
 closed one the gate asks for all of them.
 """
@@ -26,7 +28,7 @@ LENIENCE: Final = 3
 """Dispatches that fail in a row before a server is left out."""
 
 NEARLY: Final = 0.9
-"""Of an interval, after which it is over: the gate counts it from a moment before ours begins."""
+"""Of an interval, after which it is over for those whom the gate asks: it has a clock of its own, which began a moment earlier."""
 
 
 class Server:
@@ -53,6 +55,12 @@ class Server:
         self.asked = -math.inf  # when the last look at it began, or a loading answer came in its stead
         self.looking: Deferred[Verdict] | None = None
 
+    def move(self, target: Target) -> None:
+        """It is there from now on. (Its probe has to be told apart.)"""
+        self.target = target
+        self.authority = target.authority
+        self.pool.move(target)
+
     @property
     def up(self) -> bool:
         return self.verdict is not None and self.verdict.ready
@@ -78,7 +86,7 @@ class Servers:
         self._sole = self._all[0] if len(self._all) == 1 else None
         self._clock = clock
         self._config = config
-        self._pace = config.interval if self.near else config.max_interval
+        self._pace = config.interval if self.near else max(config.interval, config.max_interval)
         self._picks = 0
         # While the gate asks: what it waits for, whose answers are still to come, and the timer for those that have answered.
         self._asking: Deferred[Verdict] | None = None
@@ -87,6 +95,9 @@ class Servers:
         if config.preset == "none":
             for server in self._all:
                 server.verdict = Verdict(True)
+
+    def __len__(self) -> int:
+        return len(self._all)
 
     def __iter__(self) -> Iterator[Server]:
         return iter(self._all)
@@ -146,22 +157,22 @@ class Servers:
         Those that answered are asked again each interval while others take their time. To cancel it stops all of that at once.
         """
         asking = self._asking = Deferred(self._cancelled)
-        now = self._clock.seconds()
+        now, interval = self._clock.seconds(), self._config.interval * NEARLY
         for server in self._all:
-            if self._due(server, now, self._config.interval):
+            if self._due(server, now, interval):
                 self._awaited.add(server)
                 if server.up:
                     server.verdict = None  # that was before the gate closed
             elif server.looking is not None:
                 self._awaited.add(server)
         self._next = self._clock.callLater(self._pace, self._again)
-        self._look_at(self._all, now, self._config.interval)
+        self._look_at(self._all, now, interval)
         self._settle()
         return asking
 
     def _again(self) -> None:
         self._next = self._clock.callLater(self._pace, self._again)
-        self._look_at(self._all, self._clock.seconds(), self._pace)
+        self._look_at(self._all, self._clock.seconds(), self._pace * NEARLY)
 
     def _settle(self) -> None:
         """Answer the gate, if there is something to tell."""
@@ -191,7 +202,7 @@ class Servers:
     # -- looking
 
     def _due(self, server: Server, now: float, interval: float) -> bool:
-        return server.looking is None and now - server.asked >= NEARLY * interval
+        return server.looking is None and now - server.asked >= interval
 
     def _look_at(self, servers: Sequence[Server], now: float, interval: float) -> None:
         for server in servers:

@@ -18,7 +18,7 @@ from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from tests.upstream.wake.processes import DEADLINE, SLEEPER, all_gone, clean_up, family, lives, pids_in, python, wait_until
 from txsse.testing import eventually
 from txsse.upstream.wake import child as module
-from txsse.upstream.wake.child import Child, Exit, Program, free_port, spawn, with_port
+from txsse.upstream.wake.child import Child, Exit, Program, free_port, spawn
 from txsse.upstream.wake.output import Output
 
 reactor: Any = _reactor
@@ -228,7 +228,3 @@ def test_a_free_port_can_be_listened_on() -> None:
         listener.bind(("127.0.0.1", port))
         listener.listen()
         assert listener.getsockname() == ("127.0.0.1", port)
-
-
-def test_the_port_goes_wherever_it_is_asked_for() -> None:
-    assert with_port("http://127.0.0.1:${PORT}", 5801) == "http://127.0.0.1:5801"

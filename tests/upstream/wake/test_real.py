@@ -12,11 +12,12 @@ from twisted.internet import reactor as _reactor
 
 from tests.upstream.wake.processes import DEADLINE, all_gone, family, pids_in, python
 from txsse.config import model
+from txsse.config.urls import with_port
 from txsse.testing import eventually
 from txsse.upstream.endpoints import Target
 from txsse.upstream.fetch import fetch
 from txsse.upstream.state import Event, Standing, State
-from txsse.upstream.wake.child import Program, with_port
+from txsse.upstream.wake.child import Program
 from txsse.upstream.wake.eta import Starts
 from txsse.upstream.wake.group import Group
 from txsse.upstream.wake.parts import Ended, Result

@@ -18,6 +18,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txsse.config.urls import PORT, with_port
 from txsse.upstream.wake.output import Output
 
 STOP_GRACE: Final = 10.0
@@ -27,7 +28,6 @@ LAST_WORDS: Final = 1.0
 TAIL: Final = 4096
 """Bytes of output that the log gets when a process ends that nobody asked to."""
 
-PORT: Final = "${PORT}"
 _LAUNCHER: Final = str(Path(__file__).with_name("launcher.py"))
 
 
@@ -236,7 +236,3 @@ class Program:
             self._moved(port)
         return spawn(self._reactor, self._name, command, self.output, exited, gone)
 
-
-def with_port(text: str, port: int) -> str:
-    """*text* with the number in the place of ``${PORT}``: words of a command, and the upstream's URL."""
-    return text.replace(PORT, str(port))

@@ -6,7 +6,6 @@ import json
 import os
 from collections import deque
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 from twisted.logger import Logger
@@ -48,8 +47,9 @@ class Starts:
 
     def expected(self, name: str) -> float | None:
         """How long a start of *name* takes: the median of those known; ``None`` before the first."""
-        starts = self._starts.get(name)
-        return median(starts) if starts else None
+        starts = sorted(self._starts.get(name, ()))
+        middle = len(starts) // 2
+        return (starts[middle] + starts[~middle]) / 2 if starts else None
 
     def remaining(self, name: str, elapsed: float) -> float | None:
         """What is left of a start that has gone on for *elapsed*; 0 if it takes longer than expected."""

@@ -1,0 +1,1 @@
+"""Our own pages on the main listener: the waiting page, and the progress that it follows."""
