@@ -115,9 +115,10 @@ def test_every_transition_is_in_the_tables_and_every_state_in_the_picture(pages:
         assert f">{state.name}</text>" in picture
         for cell in row.values():
             assert cell.why[1:] in table
-    readiness, picture = pages.upstream_table(), pages.upstream_diagram()
+    readiness, picture = pages.upstream_table(), pages.wake_diagram()
     for each, events in READINESS.items():
         assert f">{each.value}</text>" in picture
+        assert (f">{each.value}</text>" in pages.readiness_diagram()) is (each.value in ("unknown", "down", "loading", "ready"))
         assert all(f"- {event.value}\n" in readiness for event in events)
 
 
@@ -176,6 +177,7 @@ def test_options_named_in_prose_exist() -> None:
     """``route.hold.commit_after``, with or without the part before the last table."""
     full = {f"{header.strip('[]')}.{row.key}" for header, cls in tables_of(Configuration) if header for row in rows(cls)}
     tables = {name.split(".")[-2] for name in full}
+    full |= {header.strip("[]") for header, _ in tables_of(Configuration)}
     for page in SOURCES:
         for name in re.findall(r"``([a-z_]+(?:\.[a-z_]+)+)", source(page.stem)):
             if name.split(".")[-2] in tables and not name.endswith((".py", ".rst", ".md", ".toml", ".service")):

@@ -242,6 +242,7 @@ def _one_of_each() -> Iterator[Metrics]:
     metrics = Metrics(upstreams=lambda: [_Upstream()])
     metrics.requests["chat", 200, "ok"] += 1
     metrics.keepalives["hold"] += 1
+    metrics.wakes["llama", "ready"] += 1
     for counter in (metrics.in_flight, metrics.relayed_bytes, metrics.rejections, metrics.stream_errors, metrics.unterminated):
         counter["chat"] += 1
     for histograms in (metrics.hold_seconds, metrics.first_byte_seconds):

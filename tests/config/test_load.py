@@ -176,3 +176,14 @@ def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
 def test_reading_a_configuration_installs_no_reactor() -> None:
     program = "import sys, txsse.config, txsse.config.reference; print('twisted.internet.reactor' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_a_folder_need_not_be_there_but_must_not_be_something_else(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for name in ("", str(tmp_path), str(tmp_path / "new")):
+        assert loads(f'[server]\nstate_dir = "{name}"\n{ONE}').server.state_dir == name
+    for name in (str(file), "a\\u0000b"):
+        (problem,) = problems_of(f'[server]\nstate_dir = "{name}"\n{ONE}')
+        assert problem.startswith("server.state_dir: ")
+        assert problem.endswith(" is not a folder; name one, it is made if it is not there")

@@ -84,7 +84,10 @@ placeholder = {{ status = 425, file = "{HERE}", files = {{ "/styles.css" = "{HER
         ('static = { body = "", headers = "x" }', "route.static.headers (route 1): 'x' is not a table"),
         ('static = { headers = { "a b" = "c" } }', "route.static.headers (route 1): 'a b' is not a header name"),
         ('static = { headers = { A = "c\\r\\nd" } }', "route.static.headers (route 1): A: 'c\\r\\nd' has control characters"),
-        ('static = { headers = { content-length = "1" } }', "route.static.headers (route 1): content-length is written by the proxy itself"),
+        (
+            'static = { headers = { content-length = "1" } }',
+            "route.static.headers (route 1): content-length is written by the proxy",
+        ),
         ('static = { headers = { Content-Type = "a" } }', "route.static.headers (route 1): Content-Type has an option of its own"),
         ('no_wake = { path = ["/a"] }', "route.no_wake.path (route 1): unknown key; did you mean 'paths'?"),
         ('no_wake = { paths = "/a" }', "route.no_wake.paths (route 1): '/a' is not a list"),
@@ -95,12 +98,18 @@ placeholder = {{ status = 425, file = "{HERE}", files = {{ "/styles.css" = "{HER
         ('hold = { placeholder = { files = { "a" = "b" } } }', "route.hold.placeholder.files (route 1): 'a' is not a path; write '/a'"),
         ('hold = { placeholder = { files = { "/a" = "" } } }', "route.hold.placeholder.files (route 1): /a: the name of its file is empty"),
         ('hold = { placeholder = { files = { "/a" = "/nowhere" } } }', "route.hold.placeholder.files (route 1): /a: '/nowhere' cannot be"),
-        ("hold = { placeholder = { page = true } }", "route.hold.placeholder.page (route 1): true is not allowed; Allowed: auto, always, never"),
+        (
+            "hold = { placeholder = { page = true } }",
+            "route.hold.placeholder.page (route 1): true is not allowed; Allowed: auto, ",
+        ),
         (
             f'hold = {{ placeholder = {{ page = "never", page_file = "{HERE}" }} }}',
             "route.hold.placeholder.page_file (route 1, 'llama'): the page is never shown",
         ),
-        ('hold = { overflow = "placeholder" }', "route.hold.overflow (route 1, 'llama'): 'placeholder', and there is none; write placeholder"),
+        (
+            'hold = { overflow = "placeholder" }',
+            "route.hold.overflow (route 1, 'llama'): 'placeholder', and there is none; write ",
+        ),
     ],
 )
 def test_what_cannot_be_right_is_refused(more: str, problem: str) -> None:

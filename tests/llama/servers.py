@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def wait_until_open(port: int, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.05)
 
 
-def llama_command(model: Path, port: int) -> list[str]:
+def llama_command(model: Path, port: int | str) -> list[str]:
     options = {"model": model, "host": "127.0.0.1", "port": port, "n_ctx": 1024, "interrupt_requests": "false", "verbose": "false"}
     return [sys.executable, "-m", "llama_cpp.server", *(f"--{name}={value}" for name, value in options.items())]
 
@@ -58,3 +59,21 @@ def proxy_command(port: int, upstream_port: int) -> list[str]:
     twistd = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile="]
     upstream = f"http://127.0.0.1:{upstream_port}"
     return [*twistd, "sse-proxy", "--upstream", upstream, "--listen", f"tcp:{port}:interface=127.0.0.1", "--admin", "none"]
+
+
+def starting_proxy_command(port: int, admin_port: int, folder: Path, command: list[str]) -> list[str]:
+    """A proxy that runs *command*, with the port it chooses, when the first request comes."""
+    configuration = folder / "txsse.toml"
+    configuration.write_text(
+        f"""
+[server]
+listen = ["tcp:{port}:interface=127.0.0.1"]
+admin = "tcp:{admin_port}:interface=127.0.0.1"
+[[upstream]]
+name = "tiny"
+url = "http://127.0.0.1:${{PORT}}"
+wake = {{ exec = {json.dumps(command)} }}
+"""
+    )
+    twistd = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile="]
+    return [*twistd, "sse-proxy", "--config", str(configuration)]

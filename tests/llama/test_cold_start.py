@@ -7,15 +7,17 @@ import json
 import re
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import openai
 import pytest
 
 from tests.llama.make_model import write_model
-from tests.llama.servers import free_port, llama_command, proxy_command, running, wait_until_open
+from tests.llama.servers import SHUTDOWN, free_port, is_open, llama_command, proxy_command, running, starting_proxy_command, wait_until_open
 
 ROOT = Path(__file__).parent.parent.parent
 COLD_FOR = 3.0
@@ -104,6 +106,33 @@ def test_client_of_a_cold_server_waits_and_gets_its_answer(stack: Stack, model: 
     assert headers["content-type"] == "text/event-stream; charset=utf-8"
     assert re.fullmatch(r"[a-z ]+", text)
     assert finish == "length"
+
+
+def status_of(admin_port: int) -> dict[str, Any]:
+    """What the admin listener says of the upstream."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/status", timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)["upstreams"]["tiny"]
+    return found
+
+
+def test_the_proxy_starts_the_server_and_takes_it_down(model: Path, tmp_path: Path) -> None:
+    port, admin_port = free_port(), free_port()
+    command = starting_proxy_command(port, admin_port, tmp_path, llama_command(model, "${PORT}"))
+    with running(command, tmp_path, "proxy") as process:
+        wait_until_open(port, process)
+        assert status_of(admin_port)["state"] == "down"
+        headers, text, finish = read_stream(port)
+        assert headers["x-txsse-cold-start"] == "true"
+        assert re.fullmatch(r"[a-z ]+", text)
+        assert finish == "length"
+        status = status_of(admin_port)
+        assert status["state"] == "ready"
+        assert "Uvicorn running" in status["output"]
+        chosen = int(status["servers"][0]["url"].rpartition(":")[2])
+        assert is_open(chosen)
+        process.terminate()
+        assert process.wait(SHUTDOWN + 5) == 0
+    assert not is_open(chosen)
 
 
 def test_answer_of_a_warm_server_is_the_same_as_without_the_proxy(stack: Stack, model: Path) -> None:

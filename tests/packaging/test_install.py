@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "txsse", "twisted")
 DEBRIS = shutil.ignore_patterns("__pycache__", "dropin.cache")
 PLUGINS = {"twisted/plugins/txsse_plugin.py", "twisted/plugins/txsse_reactor.py"}
+DATA = {"txsse/py.typed", "txsse/pages/waiting.html"}
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -105,7 +106,7 @@ def environment(tmp_path: Path) -> Environment:
 
 
 def test_wheel_holds_the_whole_tree_and_nothing_else(wheel: Path, source: Path) -> None:
-    ours = {str(path.relative_to(source)) for path in (source / "txsse").rglob("*.py")} | PLUGINS | {"txsse/py.typed"}
+    ours = {str(path.relative_to(source)) for path in (source / "txsse").rglob("*.py")} | PLUGINS | DATA
     names = zipfile.ZipFile(wheel).namelist()
     assert {name for name in names if ".dist-info/" not in name} == ours
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)

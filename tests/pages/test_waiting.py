@@ -56,7 +56,9 @@ def test_only_a_get_can_be_loaded_anew(method: bytes) -> None:
     assert not wants_page(head(CHROMIUM, method=method))
 
 
-@pytest.mark.parametrize(("mode", "wanted"), [(b"navigate", True), (b"Navigate", True), (b"cors", False), (b"no-cors", False), (b"same-origin", False)])
+@pytest.mark.parametrize(
+    ("mode", "wanted"), [(b"navigate", True), (b"Navigate", True), (b"cors", False), (b"no-cors", False), (b"same-origin", False)]
+)
 def test_a_script_of_a_page_is_nobody_who_looks_at_it(mode: bytes, wanted: bool) -> None:
     assert wants_page(head(CHROMIUM, (b"Sec-Fetch-Mode", mode))) is wanted
 
@@ -152,7 +154,9 @@ def test_it_follows_its_token_and_looks_right_in_the_dark() -> None:
 
 
 def digests(body: str, tag: str) -> list[str]:
-    return [b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in re.findall(rf"<{tag}[^>]*>(.*?)</{tag}>", body, re.DOTALL)]
+    return [
+        b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in re.findall(rf"<{tag}[^>]*>(.*?)</{tag}>", body, re.DOTALL)
+    ]
 
 
 def policy(headers: Headers) -> dict[str, str]:

@@ -178,6 +178,7 @@ def test_total_counts_from_the_head_of_the_request() -> None:
     clock.advance(50)
     stage = Stage(route(), upstream(total=0.5), streaming=False, clock=clock)
     stage.request.began -= 0.3
+    assert stage.conductor._machine is not None
     stage.conductor._machine._began = stage.request.began
     stage.begin()
     stage.wait(0.19)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -15,7 +16,7 @@ from txsse.wire.http1 import RequestHead
 HTML, CSS, JSON = b"text/html; charset=utf-8", b"text/css; charset=utf-8", b"application/json"
 
 
-def load(**options: object) -> Placeholder:
+def load(**options: Any) -> Placeholder:
     found = Placeholder.load(attrs.evolve(model.Placeholder(), **options))
     assert found is not None
     return found
@@ -51,7 +52,9 @@ def test_an_empty_body_is_allowed() -> None:
 
 
 def test_paths_with_files_of_their_own(pages: Path) -> None:
-    placeholder = load(file=str(pages / "index.html"), files={"/styles.css": str(pages / "x.css"), "/a b": str(pages / "x.css")}, status=200)
+    placeholder = load(
+        file=str(pages / "index.html"), files={"/styles.css": str(pages / "x.css"), "/a b": str(pages / "x.css")}, status=200
+    )
     assert (ask(placeholder, b"/").body, ask(placeholder, b"/").content_type) == (b"<p>Loading", HTML)
     assert (ask(placeholder, b"/styles.css?v=1").body, ask(placeholder, b"/styles.css").content_type) == (b"p {}", CSS)
     assert ask(placeholder, b"/a%20b").body == b"p {}"

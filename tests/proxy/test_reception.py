@@ -233,6 +233,17 @@ def test_is_not_for_those_who_ask_otherwise() -> None:
         assert bench.get(path, headers).header(b"x-txsse-models") == b"configured"
 
 
+def test_if_the_upstream_has_gone_meanwhile_it_is_the_last_list_too() -> None:
+    bench = remembering()
+    for source in (b"last", b"configured"):
+        bench.come_up()
+        client = bench.get(MODELS if source == b"last" else MODELS + b"?all=1")
+        bench.refuse_connection()
+        assert (client.status, client.header(b"x-txsse-models"), bench.waiting) == (200, source, 0)
+    assert bench.get(MODELS + b"?all=1").header(b"x-txsse-models") == b"configured", "ours is not remembered"
+    assert bench.get(MODELS).body == LIST
+
+
 def test_head_of_it() -> None:
     client = remembering().get(MODELS, method=b"HEAD")
     assert (client.body, client.has_body, client.header(b"content-length")) == (b"", False, b"%d" % len(LIST))
@@ -275,7 +286,9 @@ def test_another_upstream_under_its_name_has_other_models() -> None:
     assert bench.get(MODELS).header(b"x-txsse-models") == b"configured"
 
 
-@pytest.mark.parametrize(("method", "path", "dialect"), [(b"POST", MODELS, "auto"), (b"GET", MODELS, "anthropic"), (b"GET", b"/a.ico", "auto")])
+@pytest.mark.parametrize(
+    ("method", "path", "dialect"), [(b"POST", MODELS, "auto"), (b"GET", MODELS, "anthropic"), (b"GET", b"/a.ico", "auto")]
+)
 def test_other_requests_that_wake_nobody_are_no_lists(method: bytes, path: bytes, dialect: str) -> None:
     assert Room(route(f'dialect = "{dialect}"\n{NO_WAKE}')).get(path, method=method).status == 503
 
@@ -479,7 +492,8 @@ def test_an_own_template(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "problem"), [(b"\xff", r"route llama: '.*page.html': not UTF-8 \(at line 1\)"), (b"x" * (1024 * 1024 + 1), "route llama: .*larger")]
+    ("content", "problem"),
+    [(b"\xff", r"route llama: '.*page.html': not UTF-8 \(at line 1\)"), (b"x" * (1024 * 1024 + 1), "route llama: .*larger")],
 )
 def test_a_template_that_cannot_be_used_changes_nothing(tmp_path: Path, content: bytes, problem: str) -> None:
     file = tmp_path / "page.html"

@@ -159,6 +159,7 @@ def test_a_port_is_chosen_for_each_start() -> None:
         'wake = { exec = ["serve", "--port=${PORT}"], cooldown = 0 }\n'
     )
     ports = []
+    assert world.service.status()["upstreams"]["llama"]["servers"][0]["url"] == "http://127.0.0.1:${PORT}"
     for _ in range(2):
         world.connect(GET)
         world.reactor.advance(1)

@@ -12,7 +12,7 @@ from tests.conftest import ExpectedErrors
 from tests.upstream.waiting import TurnedAway, wait
 from txsse.config import model
 from txsse.testing import pump
-from txsse.upstream.gate import RELEASED_PER_TURN, Gate
+from txsse.upstream.gate import GRACE, RELEASED_PER_TURN, REMEMBERED, Gate
 from txsse.upstream.lookout import Verdict
 from txsse.upstream.room import Refusal
 from txsse.upstream.state import State
@@ -560,3 +560,41 @@ def test_who_waits_for_a_hopeless_upstream_is_told_and_the_next_one_has_it_asked
     rig.turn()
     rig.probe.answer(READY)
     assert rig.gate.ready
+
+
+def test_who_does_not_wait_for_readiness_takes_a_slot_all_the_same() -> None:
+    rig = Rig()
+    gate = Gate(rig.clock, rig.probe, model.Probe(), loopback=True, slots=1)
+    assert (gate.admit(), gate.take_slot(), gate.take_slot()) == (False, True, False)
+    assert gate.slots == (1, 1)
+    gate.give_back()
+    assert gate.slots == (1, 0)
+
+
+def test_it_is_called_for_from_the_first_who_waits_until_it_has_been_ready_for_a_while() -> None:
+    rig = Rig()
+    rig.probe.verdict = REFUSED
+    assert not rig.gate.called_for
+    waiter = rig.wait()
+    pump(rig.clock, 1)
+    waiter.cancel()
+    rig.clock.advance(REMEMBERED - 1)
+    assert rig.gate.called_for
+    rig.probe.verdict = READY
+    rig.wait()
+    rig.turn()
+    rig.clock.advance(GRACE - 1)
+    assert rig.gate.called_for
+    rig.clock.advance(1)
+    assert not rig.gate.called_for
+
+
+def test_it_is_not_called_for_for_ever_though_it_never_becomes_ready() -> None:
+    rig = Rig()
+    rig.probe.verdict = REFUSED
+    waiter = rig.wait()
+    pump(rig.clock, 2 * REMEMBERED, 0.25)
+    assert rig.gate.called_for
+    waiter.cancel()
+    rig.clock.advance(REMEMBERED)
+    assert not rig.gate.called_for

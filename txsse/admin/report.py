@@ -34,7 +34,7 @@ def upstream_status(backend: Backend, now: float) -> UpstreamStatus:
         },
         "servers": [
             {
-                "url": server.target.address.url,
+                "url": backend.url_of(server),
                 "state": backend.state_of(server),
                 "in_flight": server.in_flight,
                 "failed": server.failed,

@@ -7,7 +7,7 @@ import html
 import re
 from base64 import b64encode
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Final
 
 from txsse.exchange.voice import HoldStatus
@@ -71,7 +71,7 @@ class WaitingPage:
     @classmethod
     @cache
     def built_in(cls) -> WaitingPage:
-        return cls(files(__package__).joinpath("waiting.html").read_bytes(), own=False)
+        return cls(Path(__file__).with_name("waiting.html").read_bytes(), own=False)
 
     def render(self, token: str, status: HoldStatus, refresh: int) -> tuple[bytes, Headers]:
         """The page and the fields that belong to it.

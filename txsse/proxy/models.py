@@ -108,7 +108,8 @@ class _Overheard:
     def start(self, status: int, reason: bytes, headers: Headers, *, common: Prepared = NO_FIELDS, has_body: bool = True) -> None:
         fields = [*common.fields, *headers]
         content_type = get(fields, b"content-type") or b""
-        if status == 200 and has_body and content_type.lower().startswith(b"application/json") and not get(fields, b"content-encoding"):
+        is_json = content_type.lower().startswith(b"application/json") and not get(fields, b"content-encoding")
+        if status == 200 and has_body and is_json and get(fields, b"x-txsse-models") is None:  # which would be ours
             self._content_type, self._body = content_type, []
         self._downstream.start(status, reason, headers, common=common, has_body=has_body)
 

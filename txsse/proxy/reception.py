@@ -109,10 +109,15 @@ class Reception:
 
     def instead(self, conductor: Conductor) -> Instead | None:
         """What its request gets instead of a wait for readiness; ``None``: it waits."""
-        stand_ins = conductor.route.stand_ins
+        route, request, stand_ins = conductor.route, conductor.request, conductor.route.stand_ins
         if stand_ins is None or conductor.tally.status:  # it has a head already
             return None
-        return stand_ins.instead(conductor.request, streaming=conductor.streaming)
+        if stand_ins.no_wake is None or not stand_ins.no_wake.meets(request.head):
+            return stand_ins.instead(request, streaming=conductor.streaming)
+        error = not_woken(route.backend.name, route.backend.state)
+        if asks_for_models(request.head, route):
+            error = StandIn("", error.message, 200, make=lambda: self._models.answer(route, request, self._routes))
+        return Instead(error)
 
     def stand_in(self, conductor: Conductor, error: ProxyError, ours: Headers) -> bool:
         """Send what stands in for *error*, if anything does."""

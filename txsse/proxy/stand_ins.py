@@ -14,7 +14,7 @@ from txsse.interfaces import Request
 from txsse.pages.tickets import Tickets
 from txsse.pages.waiting import WaitingPage, wants_page
 from txsse.proxy.fixed import Answer, StaticAnswer, read_file
-from txsse.proxy.no_wake import NoWake, not_woken
+from txsse.proxy.no_wake import NoWake
 from txsse.proxy.placeholder import Placeholder
 from txsse.proxy.vigil import Vigil
 from txsse.upstream.backend import Backend
@@ -47,6 +47,31 @@ class Instead:
     also_refused: bool = False
 
 
+def load_page(config: model.Placeholder, placeholder: Placeholder | None) -> WaitingPage | None:
+    """The page for browsers; ``None`` if they get what everybody gets.
+
+    :raises ValueError: its template cannot be used.
+    """
+    if config.page == "never" or (config.page == "auto" and placeholder is not None and placeholder.is_page):
+        return None
+    if not config.page_file:
+        return WaitingPage.built_in()
+    content = read_file(config.page_file)
+    try:
+        return WaitingPage(content, own=True)
+    except ValueError as error:
+        raise ValueError(f"{shown(config.page_file)}: {error}") from None
+
+
+def check_files(route: model.Route) -> None:
+    """Load what *route* would answer with.
+
+    :raises ValueError: a file cannot be used.
+    """
+    StaticAnswer.load(route.static)
+    load_page(route.hold.placeholder, Placeholder.load(route.hold.placeholder))
+
+
 class StandIns:
     """Of one route.
 
@@ -66,29 +91,17 @@ class StandIns:
         self._backend = backend
         self._tickets = tickets
         self._placeholder = Placeholder.load(placeholder)
-        self._page = self._load_page(placeholder)
+        self._page = load_page(placeholder, self._placeholder)
         self._page_status = placeholder.status or 503
         self._for_overflow = route.hold.overflow == "placeholder"
-
-    def _load_page(self, config: model.Placeholder) -> WaitingPage | None:
-        if config.page == "never" or (config.page == "auto" and self._placeholder is not None and self._placeholder.is_page):
-            return None
-        if not config.page_file:
-            return WaitingPage.built_in()
-        try:
-            return WaitingPage(read_file(config.page_file), own=True)
-        except ValueError as error:
-            raise ValueError(f"{shown(config.page_file)}: {error}") from None
 
     @property
     def shows_page(self) -> bool:
         return self._page is not None
 
     def instead(self, request: Request, *, streaming: bool) -> Instead | None:
-        """What *request* gets instead of a wait for readiness; ``None``: it waits."""
+        """What *request* gets instead of a wait for readiness; ``None``: it waits. (Those that wake nobody are not looked for here.)"""
         head = request.head
-        if self.no_wake is not None and self.no_wake.meets(head):
-            return Instead(not_woken(self._backend.name, self._backend.state))
         if self._page is not None and not streaming and wants_page(head):
             error = StandIn("", "The upstream is not ready.", self._page_status, make=self._waiting_page)
             return Instead(error, self.vigil, also_refused=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from txsse.config.endpoints import files_of
 from txsse.config.errors import shown
-from txsse.config.model import Configuration, Server
+from txsse.config.model import Configuration, Route, Server
 from txsse.config.secret import why_unreadable
 from txsse.proxy.auth import Keys
+from txsse.proxy.stand_ins import check_files
 from txsse.upstream.backend import targets_of
 
 
@@ -26,6 +27,15 @@ def problems(configuration: Configuration) -> Iterator[str]:
             targets_of(upstream)
         except ValueError as error:
             yield f"upstream {upstream.name}: {error}"
+    yield from _answer_problems(configuration.route)
+
+
+def _answer_problems(routes: Iterable[Route]) -> Iterator[str]:
+    for route in routes:
+        try:
+            check_files(route)
+        except ValueError as error:
+            yield f"route {route.name}: {error}"
 
 
 def _listener_problems(server: Server) -> Iterator[str]:

@@ -26,7 +26,7 @@ from contextlib import suppress
 from errno import EAGAIN, ENOBUFS, EWOULDBLOCK
 from typing import Any, Final
 
-from twisted.internet.error import ConnectionAborted
+from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import (
     ILoggingContext,
     IProtocol,
@@ -242,6 +242,9 @@ class Descriptor:
         """Called by the reactor when the connection has ended. Only the first call counts: an abort may be under way."""
         if self._phase == CLOSED:
             return
+        if isinstance(reason.value, ConnectionDone) and self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            # poll(2) may tell of a reset before there is anything to read, and a reactor takes that for a FIN.
+            reason = Failure(CONNECTION_LOST)
         reset, self._phase = self._phase == ABORTED, CLOSED
         self._reactor.removeReader(self)
         self._reactor.removeWriter(self)

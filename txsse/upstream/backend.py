@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from txsse.clock import Alarms
 from txsse.config import model
-from txsse.config.urls import with_port
+from txsse.config.urls import PORT, with_port
 from txsse.upstream.endpoints import Target
 from txsse.upstream.gate import Gate
 from txsse.upstream.lookout import Verdict
@@ -126,6 +126,11 @@ class Backend:
     @property
     def state(self) -> str:
         return self.gate.state.value
+
+    def url_of(self, server: Server) -> str:
+        """Where it is; as it is configured, until its port is chosen."""
+        address = server.target.address
+        return self.config.url if address.port == NO_PORT_YET and PORT in self.config.url else address.url
 
     def state_of(self, server: Server) -> str:
         """What is known of *server*; a sole one is as the whole upstream is."""

@@ -100,7 +100,7 @@ class Gate:
 
     @property
     def called_for(self) -> bool:
-        """Somebody has waited for it to become ready, and it is too early to say that this was in vain, or is over: do not scale it down."""
+        """Somebody has waited for it to become ready, and it is too early to say that this is over or was in vain: do not scale it down."""
         return (self.waiting > 0 and not self.ready) or self._clock.seconds() < self._called_until
 
     @property

@@ -42,7 +42,7 @@ class Client:
     def admitted(self) -> None:
         self._over()
         self._upstream.open += 1
-        assert self._upstream.process.left
+        assert not self._upstream.processes or self._upstream.process.left
 
     def turned_away(self, refusal: Refusal) -> None:
         self._over()
@@ -58,7 +58,17 @@ class Client:
 
 
 class Upstream:
-    def __init__(self, config: model.Wake | None = None, *, clock: Clock | None = None, group: Group | None = None, slots: int = 0) -> None:
+    """Run by the proxy, or *elsewhere*."""
+
+    def __init__(
+        self,
+        config: model.Wake | None = None,
+        *,
+        clock: Clock | None = None,
+        group: Group | None = None,
+        slots: int = 0,
+        elsewhere: bool = False,
+    ) -> None:
         self.clock = clock or Clock()
         self.clients: list[Client] = []
         self.processes: list[FakeProcess] = []
@@ -67,6 +77,7 @@ class Upstream:
         self.quick = False  # and does so from the start
         self.probes = 0
         self.ended: list[Ended] = []
+        self._elsewhere = elsewhere
         self.gate = Gate(self.clock, self._probe, model.Probe(), True, slots=slots, state=State.DOWN)
         self.starter = self.gate.starter = Starter(
             self.clock,
@@ -75,14 +86,16 @@ class Upstream:
             self.gate.standing,
             self,
             errands=None,
-            spawn=self._spawn,
+            spawn=None if elsewhere else self._spawn,
             group=group or Group(),
             starts=Starts(),
         )
 
     def _probe(self) -> Deferred[Verdict]:
-        assert self.process.left, "there is nothing to be probed"
         self.probes += 1
+        if self._elsewhere:
+            return succeed(Verdict(self.up, detail="connection refused"))
+        assert self.process.left, "there is nothing to be probed"
         return succeed(Verdict(self.up and not self.process.ended, detail="connection refused"))
 
     def _spawn(self, exited: Callable[[Exit], None], gone: Callable[[], None]) -> FakeProcess:
@@ -238,6 +251,21 @@ def test_a_request_that_does_not_wait_for_readiness_keeps_it_from_being_idle() -
     upstream.gate.give_back()
     upstream.wait(10.1)
     assert upstream.process.asked == ["stop"]
+
+
+def test_those_who_wait_for_a_slot_of_one_that_is_taken_for_down_wait_for_its_next_probe() -> None:
+    upstream = Upstream(slots=1, elsewhere=True)
+    upstream.up = True
+    upstream.come()
+    upstream.turn()
+    queued = upstream.come()
+    upstream.wait(1)
+    upstream.starter.stop()
+    assert (upstream.gate.state, queued.waits) == (State.DOWN, True)
+    upstream.finish()
+    upstream.wait(INTERVAL)
+    assert upstream.gate.ready
+    assert not queued.waits
 
 
 def act(rnd: random.Random, upstream: Upstream) -> None:

@@ -606,6 +606,21 @@ def test_an_errand_with_a_mistake_in_it_is_a_failed_start_and_is_logged(expected
     rig.clock.advance(30)
 
 
+def test_what_runs_elsewhere_is_taken_for_down_when_it_is_stopped_and_woken_by_the_next_who_comes() -> None:
+    rig = Rig(process=False, errands=True)
+    rig.starter.stop()
+    assert rig.state is State.UNKNOWN
+    rig.come()
+    rig.probe(Event.PROBE_PASSED)
+    rig.turn()
+    rig.starter.stop()
+    assert (rig.state, rig.standing.detail) == (State.DOWN, "it was stopped")
+    rig.come()
+    rig.probe(Event.PROBE_FAILED, "HTTP 200, unexpected body")
+    rig.turn()
+    assert (len(rig.errands), rig.state) == (1, State.WAKING)
+
+
 def test_when_all_is_done_and_nobody_waits_the_start_is_over() -> None:
     rig = Rig(process=False, errands=True)
     rig.come()

@@ -163,7 +163,10 @@ class Starter:
             self._decide_soon()
 
     def stop(self) -> None:
-        """End a start under way; stop its process as soon as no request is open, and if asked again at once."""
+        """End a start under way; stop its process as soon as no request is open, if asked again at once, and once more by force.
+
+        What runs elsewhere cannot be stopped from here: it is taken for down until a probe finds it up.
+        """
         self._insisted = False
         phase = self._effort.phase
         if self._start:
@@ -175,6 +178,9 @@ class Starter:
             self._decide_soon()
         elif self._effort.process is not None:
             self._effort.process.kill()
+        elif self._standing.state is State.READY:
+            self._standing.hear(Event.STOPPED, "it was stopped")
+            self._owner.look()
 
     def retire(self) -> None:
         """A new configuration does without it: who waits or is served comes to an end, then it stops."""
