@@ -235,4 +235,3 @@ class Program:
             command = [with_port(word, port) for word in command]
             self._moved(port)
         return spawn(self._reactor, self._name, command, self.output, exited, gone)
-
