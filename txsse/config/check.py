@@ -110,7 +110,8 @@ def _fallback_problems(upstream: Upstream, upstreams: tuple[Upstream, ...]) -> I
     if upstream.fallback and upstream.fallback == upstream.name:
         yield "fallback", f"{shown(upstream.fallback)} is this upstream itself; name another one"
     elif upstream.fallback and upstream.fallback not in names:
-        yield "fallback", f"{shown(upstream.fallback)} is not the name of an upstream; {choices(upstream.fallback, names)}"
+        others = choices(upstream.fallback, names) if names else "there is no other one"
+        yield "fallback", f"{shown(upstream.fallback)} is not the name of an upstream; {others}"
 
 
 def _route_problems(route: Route, upstreams: tuple[Upstream, ...]) -> Iterator[tuple[str, str]]:

@@ -187,7 +187,7 @@ class Machine:
 
     def _commit(self, event: ev.Elapsed, now: float) -> State:
         held = self.state is State.HELD
-        self.cold = self.cold or held
+        self._note_cold()
         self.head_of = HeadOf.US
         words = self._voice.while_held() if held else self._voice.keepalive(after_id=False)
         self._spoke = bool(words)
@@ -398,9 +398,10 @@ class Machine:
     # -- everything that goes wrong
 
     def _give_up(self, event: ev.UpstreamFailed, now: float) -> State:
+        if now > self._held_since:  # else it was refused at once
+            self._note_cold()
         code, policy = event.error.code, self._policy
         if (code == "wake_failed" and policy.falls_back) or (code == "too_many_waiting" and policy.overflow_falls_back):
-            self.cold = self.cold or code == "wake_failed"
             return self._fall_back() or self._fail(event.error)
         return self._fail(event.error)
 
@@ -414,7 +415,7 @@ class Machine:
         return State.HELD
 
     def _hold_over(self, event: ev.Elapsed, now: float) -> State:
-        self.cold = True
+        self._note_cold()
         error = failures.not_ready(self._voice.status(), self._policy)
         due = self._held_since + self._hold_left
         if self._policy.falls_back and not (self._policy.total and self._began + self._policy.total <= due):
@@ -423,7 +424,7 @@ class Machine:
         return self._fail(error)
 
     def _too_late(self, event: ev.Elapsed, now: float) -> State:
-        self.cold = self.cold or self.state is State.HELD
+        self._note_cold()
         return self._fail(failures.too_late(event.timer, self._policy))
 
     def _body_lost(self, event: ev.DispatchFailed, now: float) -> State:
@@ -431,7 +432,7 @@ class Machine:
         return self._fail(failures.broken_body(event.failed))
 
     def _shut_down(self, event: ev.Shutdown, now: float) -> State:
-        self.cold = self.cold or self.state is State.HELD
+        self._note_cold()
         return self._fail(failures.shutting_down())
 
     def _fail(self, error: ProxyError) -> State:
@@ -510,6 +511,11 @@ class Machine:
             self._out.append(act.StopWaiting())
         self._drop_upstream()
         self.clocks.stop_all()
+
+    def _note_cold(self) -> None:
+        """A wait for readiness is one whatever becomes of it; a wait for a slot is none."""
+        if self.state is State.HELD and not self.cold:
+            self.cold = not self._voice.status().queued
 
     @property
     def _holds(self) -> bool:

@@ -310,9 +310,10 @@ class Conductor:
                     _PERFORM[type(action)](self, action)
                 if self._machine is None:
                     return
-                if self._slot and self._dispatch is None:
-                    self._give_slot_back()
                 if self._later is None:
+                    # Not before: what comes next may be the dispatch that the slot was taken for.
+                    if self._slot and self._dispatch is None:
+                        self._give_slot_back()
                     break
                 event, *later = self._later
                 self._later = later or None
@@ -395,6 +396,8 @@ class Conductor:
     # -- actions
 
     def _await_ready(self, action: act.AwaitReady) -> None:
+        if self._slot:
+            self._give_slot_back()  # of the dispatch that came to nothing
         self._hold = Hold(self.route, self._alarms, self.tally, self._waited, self._owner.instead_of_waiting(self))
         self._hold.begin(self.request.received)
 

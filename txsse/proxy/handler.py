@@ -311,4 +311,4 @@ class Proxy:
 
 
 def _no_route() -> ProxyError:
-    return ProxyError("no_route", "No route of this proxy takes this host, path and method.")
+    return ProxyError("no_route", "No route of this proxy takes this host, path, method and model.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from txsse.upstream.backend import targets_of
 def problems(configuration: Configuration) -> Iterator[str]:
     """One line for each file that holds something else than it should. A proxy with such a configuration does not start."""
     yield from _listener_problems(configuration.server)
+    folder = configuration.server.state_dir
+    if folder and not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+        yield f"server.state_dir: {shown(folder)} is no directory that can be written to; make it, or leave the option out"
     if configuration.auth.keys_file:
         try:
             Keys.load(configuration.auth.keys_file)

@@ -11,6 +11,9 @@ from txsse.proxy.progress import progress_of
 from txsse.upstream.backend import Backend
 from txsse.upstream.room import Refusal
 
+LAST: Final = -(2**31)
+"""Its priority: behind everybody who really waits, so that nobody's place in the queue counts it."""
+
 LINGER: Final = 60.0
 """Seconds that it goes on after it was last renewed: as long as anybody is asked to wait before trying again."""
 
@@ -28,7 +31,6 @@ class Vigil:
         self._backend = backend
         self._alarms = alarms
         self._timeout = route.hold.timeout
-        self._priority = route.priority
         self._alarm: Alarm | None = None  # while it goes on
         self._until = 0.0
         self.since = alarms.seconds()
@@ -50,7 +52,7 @@ class Vigil:
             return
         self.since, self.failure = now, ""
         self._alarm = self._alarms.set(self._left(now), self._look)
-        self._backend.gate.enter(self, self._priority, now)
+        self._backend.gate.enter(self, LAST, now)
 
     def status(self) -> HoldStatus:
         """What can be told to those who wait for it to end."""
