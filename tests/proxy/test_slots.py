@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import pytest
 from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
@@ -60,7 +58,7 @@ def test_waiting_for_a_slot_is_no_cold_start() -> None:
     stage.wait(0.1)
     assert stage.downstream.status == 200
     assert stage.downstream.header(b"cold") == b"false"
-    assert cast(bytes, stage.downstream.body).startswith(b': txsse {"state":"ready"')
+    assert stage.downstream.body.startswith(b': txsse {"state":"ready"')
     gate.give_back()
     clock.advance(0)
     assert len(stage.backend.dispatches) == 1
