@@ -149,8 +149,13 @@ def test_without_length_or_chunks_the_body_goes_on_until_the_connection_closes()
 )
 def test_some_responses_have_no_body_whatever_their_fields_say(method: bytes, line: bytes, fields: bytes) -> None:
     found = parse(line + fields + b"\r\n", method=method)
-    assert (found.done, found.body, found.reusable) == (True, b"", True)
+    assert (found.done, found.body) == (True, b"")
+    assert found.reusable == (not fields or b"204" not in line)
     assert parse(line + fields + b"\r\nx", method=method).surplus
+
+
+def test_a_204_that_announces_no_bytes_is_like_any_other() -> None:
+    assert parse(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n").reusable
 
 
 def test_interim_responses_are_swallowed() -> None:

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import attrs
 
 from txsse.upstream.chunks import ChunkedBody
-from txsse.wire.headers import get_all, tokens
+from txsse.wire.headers import get, get_all, tokens
 from txsse.wire.http1 import CHUNKED, LENGTH, BadHead, ResponseHead, parse_fields
 
 MAX_HEAD: Final = 64 * 1024
@@ -142,13 +142,21 @@ def parse_head(block: bytes) -> FramedHead | None:
     if status < 200:
         return None
     head = ResponseHead(status, line[3] or b"", line[1], headers)
-    options = tokens(headers, b"connection")
-    framed = FramedHead(head, _framing(head), b"close" not in options and (head.version == b"HTTP/1.1" or b"keep-alive" in options))
+    framed = FramedHead(head, _framing(head), _keeps_alive(head))
     if len(block) <= MAX_KNOWN_SIZE:
         if len(_known) >= MAX_KNOWN:
             del _known[next(iter(_known))]  # the one known longest
         _known[block] = framed
     return framed
+
+
+def _keeps_alive(head: ResponseHead) -> bool:
+    headers = head.headers
+    if head.status == 204 and (get(headers, b"transfer-encoding") is not None or get(headers, b"content-length") not in (None, b"0")):
+        # It has no body, so it may not announce one. A backend that does sends it too, and the next answer would begin with it.
+        return False
+    options = tokens(headers, b"connection")
+    return b"close" not in options and (head.version == b"HTTP/1.1" or b"keep-alive" in options)
 
 
 def _framing(head: ResponseHead) -> int:
