@@ -19,8 +19,8 @@ def problems(configuration: Configuration) -> Iterator[str]:
     """One line for each file that holds something else than it should. A proxy with such a configuration does not start."""
     yield from _listener_problems(configuration.server)
     folder = configuration.server.state_dir
-    if folder and not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
-        yield f"server.state_dir: {shown(folder)} is no directory that can be written to; make it, or leave the option out"
+    if folder and not _can_be_written_to(Path(folder)):
+        yield f"server.state_dir: {shown(folder)} is no directory that can be made or written to; name another one, or leave the option out"
     if configuration.auth.keys_file:
         try:
             Keys.load(configuration.auth.keys_file)
@@ -32,6 +32,14 @@ def problems(configuration: Configuration) -> Iterator[str]:
         except ValueError as error:
             yield f"upstream {upstream.name}: {error}"
     yield from _answer_problems(configuration.route)
+
+
+def _can_be_written_to(folder: Path) -> bool:
+    """It is made when there is something to be kept."""
+    there = folder.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    return there.is_dir() and os.access(there, os.W_OK)
 
 
 def _answer_problems(routes: Iterable[Route]) -> Iterator[str]:
