@@ -18,12 +18,16 @@ class Connection:
     def __init__(self, *, pending: int = 0, closing: bool = False) -> None:
         self.clock = Clock()
         self.pending = pending
+        self.in_the_kernel = 0
         self.closing = closing
         self.stalled_at: list[float] = []
         self.watch: StallWatch | None = StallWatch(Alarms(self.clock), self)
 
     def unaccepted(self) -> int:
         return self.pending
+
+    def unacknowledged(self) -> int:
+        return self.in_the_kernel
 
     def settled(self) -> None:
         self.watch = None
@@ -56,6 +60,26 @@ def test_one_accepted_byte_begins_it_anew() -> None:
         connection.pending -= 1
     assert connection.stalled_at == []
     assert connection.watch is not None
+
+
+def test_a_client_that_empties_the_kernels_buffer_is_not_stuck() -> None:
+    connection = Connection(pending=100)
+    connection.in_the_kernel = 50
+    for _ in range(5):
+        connection.pass_time(6)
+        connection.in_the_kernel -= 1
+    assert connection.stalled_at == []
+    connection.pass_time(12)
+    assert len(connection.stalled_at) == 1
+
+
+def test_a_byte_that_the_kernel_takes_from_us_alone_has_not_arrived() -> None:
+    connection = Connection(pending=100)
+    for _ in range(12):
+        connection.pass_time(1)
+        connection.pending -= 1
+        connection.in_the_kernel += 1
+    assert len(connection.stalled_at) == 1
 
 
 def test_more_writes_do_not_help() -> None:

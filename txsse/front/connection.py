@@ -15,7 +15,7 @@ from twisted.internet.interfaces import ISSLTransport
 
 from txsse._compat import pending_bytes
 from txsse.front.hangup import HangupWatch
-from txsse.front.stall import StallWatch
+from txsse.front.stall import StallWatch, unacknowledged
 from txsse.sockets import adopt, tune
 from txsse.sockets.descriptor import Descriptor
 
@@ -109,6 +109,9 @@ class Connection(abc.ABC):
         if pending is None:
             return 1 if self._paused else 0
         return pending
+
+    def unacknowledged(self) -> int:
+        return unacknowledged(self.transport)
 
     def _watch(self) -> None:
         """Give the socket its whole patience, from now on."""

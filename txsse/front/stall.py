@@ -2,16 +2,38 @@
 
 A transport tells only that it is full and that it is empty again; but a stuck reader of a slow stream is found out at a few bytes. So
 the socket is looked at, a few times within its patience, and only while something is pending.
+
+A full socket takes more for its reactor only when a third of its buffer is free, and that may be megabytes. So what the client has
+acknowledged counts too, or one that reads 20 kB/s all the time would be taken for stuck.
 """
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+import struct
+from fcntl import ioctl
+from termios import TIOCOUTQ
+from typing import Any, Final, Protocol
 
 from txsse.clock import Alarms
 
 LOOKS: Final = 8
 """How many times within a stall timeout the socket is looked at: a stall is noticed late by at most this fraction of it."""
+
+
+_INT: Final = struct.Struct("i")
+
+
+def unacknowledged(transport: Any) -> int:
+    """Bytes that the socket of *transport* has accepted and the other side's has not; 0 where there is no telling."""
+    fileno = getattr(transport, "fileno", None)
+    descriptor = -1 if fileno is None else fileno()
+    if descriptor < 0:
+        return 0
+    try:
+        (count,) = _INT.unpack(ioctl(descriptor, TIOCOUTQ, bytes(_INT.size)))
+    except OSError:
+        return 0
+    return int(count)
 
 
 class Watched(Protocol):
@@ -28,6 +50,9 @@ class Watched(Protocol):
     def unaccepted(self) -> int:
         """Bytes written that the socket has not accepted."""
 
+    def unacknowledged(self) -> int:
+        """Bytes that the socket has accepted, and the client's has not."""
+
     def settled(self) -> None:
         """Nothing is pending any more: the watch is over."""
 
@@ -38,15 +63,15 @@ class Watched(Protocol):
 class StallWatch:
     """Looks after one connection from now on until nothing is pending; made when a write leaves something behind."""
 
-    __slots__ = ("_accepted", "_alarms", "_bucket", "_since", "_watched", "_written")
+    __slots__ = ("_alarms", "_arrived", "_bucket", "_since", "_watched", "_written")
 
     def __init__(self, alarms: Alarms, watched: Watched) -> None:
         self._alarms = alarms
         self._watched = watched
         self._written = watched.unaccepted()
-        # When a byte was last seen to be accepted, and how many were by then.
+        # When a byte was last seen to arrive, and how many of those written had by then: less than 0, for what left before is not counted.
         self._since = alarms.seconds()
-        self._accepted = 0
+        self._arrived = -watched.unacknowledged()
         self._bucket = alarms.enter(self, watched.patience / LOOKS)
 
     def wrote(self, count: int) -> None:
@@ -65,8 +90,9 @@ class StallWatch:
             return
         now = self._alarms.seconds()
         patience = watched.patience
-        if self._written - pending != self._accepted:
-            self._accepted = self._written - pending
+        arrived = self._written - pending - watched.unacknowledged()
+        if arrived != self._arrived:
+            self._arrived = arrived
             self._since = now
         left = self._since + patience - now
         if left > 0:
