@@ -16,6 +16,7 @@ from txsse.exchange import actions as act
 from txsse.interfaces import Failed, Receiver, Request
 from txsse.proxy.conductor import Conductor
 from txsse.proxy.forwarded import TrustedProxies
+from txsse.proxy.forwarder import Forwarder
 from txsse.proxy.routes import BoundRoute
 from txsse.proxy.stand_ins import Instead
 from txsse.upstream.backend import Backend
@@ -297,7 +298,7 @@ class Stage:
         now = self.clock.seconds()
         head = RequestHead(method, b"/v1/chat/completions", b"HTTP/1.1", [(b"Host", b"x")])
         self.request = Request(head, body, "192.0.2.1", False, b"x", b"/v1/chat/completions", now, now)
-        self.conductor = Conductor(
+        self.conductor = Forwarder(
             self.owner,
             self.route,
             self.request,

@@ -47,7 +47,10 @@ class MarkLoading:
 
 @attrs.define
 class Refuse:
-    """Answer with an error response of our own: nothing was sent before, nothing follows."""
+    """Answer with an error response of our own: nothing was sent before, nothing follows.
+
+    Where nobody is answered (``Policy.unheard``) the failure is told to whom it concerns, whatever was relayed before.
+    """
 
     error: ProxyError
 

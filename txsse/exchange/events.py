@@ -60,7 +60,7 @@ class UpstreamReady:
 
 @attrs.define
 class UpstreamFailed:
-    """The upstream will not become ready: a failed wake, a full waiting room."""
+    """The upstream will not become ready: a failed wake, a full waiting room. Or whoever asked it in this exchange's place has failed."""
 
     error: ProxyError
 

@@ -387,7 +387,7 @@ class Machine:
         return State.ENDED
 
     def _finish(self, event: ev.Event, now: float) -> State:
-        if isinstance(event, (ev.BodyEnded, ev.DispatchFailed)):
+        if isinstance(event, (ev.BodyEnded, ev.DispatchFailed, ev.UpstreamFailed)):
             self._dispatched = False
         self._drop_upstream()
         if self.head_of is HeadOf.UPSTREAM and self._status >= 500:
@@ -431,6 +431,10 @@ class Machine:
         self._dispatched = False
         return self._fail(failures.broken_body(event.failed))
 
+    def _given_up(self, event: ev.UpstreamFailed, now: float) -> State:
+        self._dispatched = False
+        return self._fail(event.error)
+
     def _shut_down(self, event: ev.Shutdown, now: float) -> State:
         self._note_cold()
         return self._fail(failures.shutting_down())
@@ -439,7 +443,7 @@ class Machine:
         """One failure, said in the way that what the client has already read still allows."""
         self._release()
         self._done = act.Done(failures.outcome_of(error.code), error.code)
-        if self.head_of is HeadOf.NOBODY:
+        if self.head_of is HeadOf.NOBODY or self._policy.unheard:
             self._out.append(act.Refuse(error))
             return State.ENDED
         if not self._may_frame_errors():

@@ -70,6 +70,11 @@ def _anytime(state: State) -> dict[Key, Row]:
     }
 
 
+_GIVEN_UP: Final[dict[Key, Row]] = {
+    ev.UpstreamFailed: Row("_given_up", _OVER, "the stream that it follows has failed, for everybody who does: its own code"),
+}
+
+
 def _waiting(state: State) -> dict[Key, Row]:
     """What can happen whenever no upstream byte was relayed yet."""
     return {
@@ -94,6 +99,7 @@ TABLE: Final[Mapping[State, Mapping[Key, Row]]] = {
     },
     State.SENT: {
         **_waiting(State.SENT),
+        **_GIVEN_UP,
         ev.HeadCame: Row(
             "_judge_head",
             (State.STREAMING, State.PLAIN, State.JUDGING, *_OVER),
@@ -108,6 +114,7 @@ TABLE: Final[Mapping[State, Mapping[Key, Row]]] = {
     },
     State.JUDGING: {
         **_waiting(State.JUDGING),
+        **_GIVEN_UP,
         ev.BodyCollected: Row(
             "_judge_body",
             (State.HELD, State.PLAIN, *_OVER),
@@ -118,6 +125,7 @@ TABLE: Final[Mapping[State, Mapping[Key, Row]]] = {
     },
     State.PLAIN: {
         **_anytime(State.PLAIN),
+        **_GIVEN_UP,
         Timer.KEEPALIVE: Row("_keep_alive", (State.PLAIN,), "a JSON body that has not begun after a head of ours: a blank before it"),
         ev.FirstByte: Row("_body_began", (State.PLAIN,), "it has begun: no blank any more"),
         Timer.FIRST_BYTE: Row("_too_late", _OVER, "it did not begin in time: upstream_timeout"),
@@ -128,6 +136,7 @@ TABLE: Final[Mapping[State, Mapping[Key, Row]]] = {
     },
     State.STREAMING: {
         **_anytime(State.STREAMING),
+        **_GIVEN_UP,
         ev.FirstByte: Row("_first_byte", (State.STREAMING,), "upstream's first bytes: the separator goes before them"),
         ev.FirstEvent: Row("_first_event", (State.STREAMING,), "no heartbeat any more"),
         ev.TerminalEvent: Row("_terminal", (State.TRAILING,), "the stream has said its last word: no keepalive after it"),
@@ -146,6 +155,7 @@ TABLE: Final[Mapping[State, Mapping[Key, Row]]] = {
         ev.Shutdown: Row("_finish", (State.ENDED,), "complete already: a clean end"),
         ev.BodyEnded: Row("_finish", (State.ENDED,), "complete: a clean end"),
         ev.DispatchFailed: Row("_finish", (State.ENDED,), "the stream was complete before it died: a clean end"),
+        ev.UpstreamFailed: Row("_finish", (State.ENDED,), "the stream that it follows was complete before it failed: a clean end"),
         Timer.TRAIL: Row("_finish", (State.ENDED,), "upstream did not end by itself within a second: a clean end"),
         Timer.TOTAL: Row("_finish", (State.ENDED,), "complete already: a clean end"),
     },

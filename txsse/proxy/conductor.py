@@ -1,15 +1,17 @@
 """One exchange at work: translates sockets and clocks into the machine's events, and its actions into calls.
 
 It decides nothing. What follows from what is written in ``txsse/exchange/machine.py``; here is only how it is done. The inner loop of
-a stream is :meth:`Conductor.body_received`: read, feed, write.
+a stream is :meth:`Conductor.body_received`: read, feed, write. Where upstream's answer comes from is the business of the two kinds of
+conductor that there are: :mod:`txsse.proxy.forwarder` asks an upstream, :mod:`txsse.proxy.reader` reads what another one asked for.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from twisted.logger import Logger
 
@@ -19,7 +21,6 @@ from txsse.dialects.base import Members
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import events as ev
-from txsse.exchange import failures
 from txsse.exchange.clocks import NEVER
 from txsse.exchange.collector import Collector
 from txsse.exchange.events import Timer
@@ -27,12 +28,9 @@ from txsse.exchange.machine import Machine
 from txsse.exchange.relay import Phase, Relay
 from txsse.exchange.table import State
 from txsse.exchange.voice import HoldStatus, Voice
-from txsse.interfaces import Dispatch, Downstream, Failed, Fault, Request
-from txsse.proxy.hold import Hold
+from txsse.interfaces import Dispatch, Downstream, Failed, Request
 from txsse.proxy.ledger import Tally
-from txsse.proxy.progress import progress_of
 from txsse.proxy.routes import BoundRoute
-from txsse.upstream.servers import Server
 from txsse.wire.headers import Headers, Prepared, get
 from txsse.wire.http1 import ResponseHead
 from txsse.wire.peek import string_value
@@ -55,8 +53,6 @@ _TURNS: Final[dict[Phase, ev.Event]] = {
     Phase.FIRST_EVENT: ev.FirstEvent(),
     Phase.TERMINAL: ev.TerminalEvent(),
 }
-# What tells of a server that it fails: not STALE, which every kept-alive connection comes to, nor TRUNCATED, for it did answer.
-_BLAMED: Final = frozenset((Fault.UNREACHABLE, Fault.RESET, Fault.INVALID))
 _ROUTER_STATUS: Final = b"/models/sse"  # of llama.cpp's router
 _NO_BODY: Final = frozenset((204, 304))  # not 205, which is framed like any other (RFC 9112 section 6.3)
 
@@ -88,20 +84,33 @@ class Owner(Protocol):
         """The exchange is over, exactly once."""
 
 
-class _TakingOff:
-    """The dispatch of which there is no handle yet."""
+_PERFORM: Final[Mapping[type[Any], str]] = {
+    act.AwaitReady: "_await_ready",
+    act.StopWaiting: "_stop_waiting",
+    act.Dispatch: "_send_upstream",
+    act.FallBack: "_fall_back",
+    act.MarkDown: "_mark_down",
+    act.MarkLoading: "_mark_loading",
+    act.Refuse: "_refuse",
+    act.Commit: "_commit",
+    act.RelayHead: "_relay_head",
+    act.Collect: "_start_collecting",
+    act.OpenRelay: "_open_relay",
+    act.Send: "_send",
+    act.PassOn: "_pass_on",
+    act.PauseUpstream: "_pause_upstream",
+    act.ResumeUpstream: "_resume_upstream",
+    act.AbortUpstream: "_abort_upstream",
+    act.AwaitDrain: "_await_drain",
+    act.Finish: "_finish",
+    act.Cut: "_cut",
+    act.AbortClient: "_abort_client",
+    act.Done: "_done",
+}
+_Perform = Callable[[Any, Any], None]
 
-    def abort(self) -> None: ...
 
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-
-_TAKING_OFF: Final = _TakingOff()
-
-
-class Conductor:
+class Conductor(ABC):
     """Implements ``Exchange`` towards the front and ``Receiver`` towards the upstream.
 
     :param streaming: the client asked for a stream; *commits*: and may be sent a head of ours.
@@ -118,14 +127,12 @@ class Conductor:
         "_dispatch",
         "_driving",
         "_has_body",
-        "_hold",
         "_interval",
         "_later",
         "_machine",
         "_model",
         "_owner",
         "_relay",
-        "_server",
         "_sleeps_until",
         "_slot",
         "cold",
@@ -144,6 +151,11 @@ class Conductor:
     )
 
     _log = Logger()
+    _performed: ClassVar[Mapping[type[Any], _Perform]]
+    """What is done for each kind of action."""
+
+    def __init_subclass__(cls) -> None:
+        cls._performed = {action: getattr(cls, name) for action, name in _PERFORM.items()}
 
     def __init__(
         self,
@@ -187,7 +199,6 @@ class Conductor:
         )
         self._bucket: Bucket | None = None
         self._sleeps_until = NEVER
-        self._hold: Hold | None = None
         self._relay: Relay | None = None
         self._collector: Collector | None = None
         self._has_body = True
@@ -197,14 +208,48 @@ class Conductor:
         self.wrote = self.read = request.received
         self._corked = False  # more of a read is still to be told
         self._driving = False
-        self._server: Server | None = None  # who was asked last
         self._slot = False  # one of the upstream's is ours
         self._later: list[ev.Event] | None = None
 
+    # -- upstream's side
+
+    @abstractmethod
     def begin(self) -> None:
         """The request is complete: let it live."""
-        self._slot = self.route.backend.gate.admit()
-        self._drive(ev.Begin(self._slot))
+
+    @abstractmethod
+    def _await_ready(self, action: act.AwaitReady) -> None: ...
+
+    @abstractmethod
+    def _stop_waiting(self, action: act.StopWaiting) -> None: ...
+
+    @abstractmethod
+    def _send_upstream(self, action: act.Dispatch) -> None: ...
+
+    @abstractmethod
+    def _fall_back(self, action: act.FallBack) -> None: ...
+
+    @abstractmethod
+    def _mark_down(self, action: act.MarkDown) -> None: ...
+
+    @abstractmethod
+    def _mark_loading(self, action: act.MarkLoading) -> None: ...
+
+    @abstractmethod
+    def hold_status(self) -> HoldStatus:
+        """What is known about the wait (for the voice)."""
+
+    def _give_slot_back(self) -> None:
+        self._slot = False
+
+    def _too_late(self) -> None:  # noqa: B027 - not every kind has somebody to blame
+        """There was no answer in time."""
+
+    def _landed(self) -> None:
+        """No dispatch is under way any more."""
+        self._dispatch = None
+
+    # -- the whole
 
     def shut_down(self) -> None:
         """The drain is over."""
@@ -261,19 +306,7 @@ class Conductor:
         if out:
             self._relayed(out, now)
 
-    def _relayed(self, data: bytes, now: float) -> None:
-        """Upstream's bytes, on to the client."""
-        self.wrote = now
-        tally = self.tally
-        if tally.first_byte is None:
-            tally.first_byte = now
-        tally.bytes_out += len(data)
-        tally.relayed += len(data)
-        self.downstream.write(data)
-
     def response_ended(self) -> None:
-        if self._server is not None:
-            self._server.failed = 0
         self._landed()
         if self._collector is not None:
             self._end_collecting(complete=True)
@@ -285,11 +318,17 @@ class Conductor:
     def dispatch_failed(self, failed: Failed) -> None:
         self._landed()
         self._collector = None
-        if failed.fault in _BLAMED:
-            self._blame(failed.detail, gone=failed.fault is Fault.UNREACHABLE)
-        if failed.fault is Fault.TRUNCATED or failed.fault is Fault.INVALID:
-            self._log.debug("upstream {upstream}: {detail}", upstream=self.route.backend.name, detail=failed.detail)
         self._drive(ev.DispatchFailed(failed))
+
+    def _relayed(self, data: bytes, now: float) -> None:
+        """Upstream's bytes, on to the client."""
+        self.wrote = now
+        tally = self.tally
+        if tally.first_byte is None:
+            tally.first_byte = now
+        tally.bytes_out += len(data)
+        tally.relayed += len(data)
+        self.downstream.write(data)
 
     # -- driving the machine
 
@@ -307,7 +346,7 @@ class Conductor:
                 todo = machine.handle(event, self._alarms.seconds())
                 self.cold = machine.cold
                 for action in todo:
-                    _PERFORM[type(action)](self, action)
+                    self._performed[type(action)](self, action)
                 if self._machine is None:
                     return
                 if self._later is None:
@@ -387,7 +426,7 @@ class Conductor:
                 machine.clocks.start(timer, policy.heartbeat / 10, now)
                 continue
             elif timer is Timer.FIRST_BYTE:
-                self._blame("no answer in time")
+                self._too_late()
             self._drive(ev.Elapsed(timer, now - self.read))
             if self._machine is None:
                 return
@@ -395,75 +434,12 @@ class Conductor:
 
     # -- actions
 
-    def _await_ready(self, action: act.AwaitReady) -> None:
-        if self._slot:
-            self._give_slot_back()  # of the dispatch that came to nothing
-        self._hold = Hold(self.route, self._alarms, self.tally, self._waited, self._owner.instead_of_waiting(self))
-        self._hold.begin(self.request.received)
-
-    def _waited(self, event: ev.Event) -> None:
-        self._hold = None
-        if isinstance(event, ev.UpstreamReady):
-            self._slot = True
-            if self._machine is None:
-                self._give_slot_back()
-        self._drive(event)
-
-    def _fall_back(self, action: act.FallBack) -> None:
-        fallback = self.route.fallback
-        assert fallback is not None
-        self.route = fallback
-        # Ready or not: it gets no hold of its own. But no more of its slots than there are.
-        self._slot = fallback.backend.gate.take_slot()
-        self._drive(ev.UpstreamReady(self.cold) if self._slot else ev.UpstreamFailed(failures.no_slot(fallback.backend.name)))
-
-    def _give_slot_back(self) -> None:
-        self._slot = False
-        self.route.backend.gate.give_back()
-
-    def _stop_waiting(self, action: act.StopWaiting) -> None:
-        hold, self._hold = self._hold, None
-        if hold is not None:
-            hold.stop()
-
-    def _send_upstream(self, action: act.Dispatch) -> None:
-        request = self.request
-        server = self._server = self.route.backend.servers.pick()
-        head = self._owner.upstream_head(self, server.authority)
-        server.in_flight += 1
-        self.tally.dispatched = self._alarms.seconds()
-        self._dispatch = _TAKING_OFF
-        dispatch = server.pool.dispatch(head, request.body, request.head.method, self, fresh=action.fresh)
-        # It may have failed before this returns: then `dispatch_failed` was heard already, and the handle is a dead one.
-        if self._dispatch is not None:
-            self._dispatch = dispatch
-            if self.paused:
-                dispatch.pause()
-
-    def _mark_down(self, action: act.MarkDown) -> None:
-        assert self._server is not None
-        self.route.backend.mark_down(self._server, action.detail)
-
-    def _mark_loading(self, action: act.MarkLoading) -> None:
-        assert self._server is not None
-        self.route.backend.mark_loading(self._server, action.detail)
-
-    def _blame(self, detail: str, *, gone: bool = False) -> None:
-        if self._server is not None:
-            self.route.backend.servers.blame(self._server, detail, gone=gone)
-
     def _abort_upstream(self, action: act.AbortUpstream) -> None:
         self._collector = None
         dispatch = self._dispatch
         self._landed()
         if dispatch is not None:
             dispatch.abort()
-
-    def _landed(self) -> None:
-        """No dispatch is under way any more."""
-        if self._dispatch is not None and self._server is not None:
-            self._server.in_flight -= 1
-        self._dispatch = None
 
     def _pause_upstream(self, action: act.PauseUpstream) -> None:
         if self._dispatch is not None:
@@ -559,7 +535,7 @@ class Conductor:
 
     def _done(self, done: act.Done) -> None:
         # Machine, relay and hold call us back: without these cuts each exchange would be left to the cycle collector.
-        self._machine = self._relay = self._hold = None
+        self._machine = self._relay = None
         self._wake_never()
         self._forget_body()
         if self._slot:
@@ -571,32 +547,3 @@ class Conductor:
     def speaker(self) -> Speaker:
         client = get(self.request.head.headers, b"user-agent") or b""
         return Speaker(secrets.token_hex(8), int(time.time()), string_value(self._model) or "unknown", client.decode("latin-1"))
-
-    def hold_status(self) -> HoldStatus:
-        place = None if self._hold is None else self._hold.place
-        return progress_of(self.route.backend, self._alarms.seconds() - self.request.received, place)
-
-
-_PERFORM: Final[Mapping[type[Any], Callable[[Conductor, Any], None]]] = {
-    act.AwaitReady: Conductor._await_ready,
-    act.StopWaiting: Conductor._stop_waiting,
-    act.Dispatch: Conductor._send_upstream,
-    act.FallBack: Conductor._fall_back,
-    act.MarkDown: Conductor._mark_down,
-    act.MarkLoading: Conductor._mark_loading,
-    act.Refuse: Conductor._refuse,
-    act.Commit: Conductor._commit,
-    act.RelayHead: Conductor._relay_head,
-    act.Collect: Conductor._start_collecting,
-    act.OpenRelay: Conductor._open_relay,
-    act.Send: Conductor._send,
-    act.PassOn: Conductor._pass_on,
-    act.PauseUpstream: Conductor._pause_upstream,
-    act.ResumeUpstream: Conductor._resume_upstream,
-    act.AbortUpstream: Conductor._abort_upstream,
-    act.AwaitDrain: Conductor._await_drain,
-    act.Finish: Conductor._finish,
-    act.Cut: Conductor._cut,
-    act.AbortClient: Conductor._abort_client,
-    act.Done: Conductor._done,
-}

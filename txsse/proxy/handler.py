@@ -23,6 +23,7 @@ from txsse.proxy.auth import Keys
 from txsse.proxy.conductor import Conductor
 from txsse.proxy.cors import preflight_headers
 from txsse.proxy.forwarded import RequestIds, TrustedProxies
+from txsse.proxy.forwarder import Forwarder
 from txsse.proxy.ledger import CLIENT_CLOSED, Ledger
 from txsse.proxy.plan import plan_of
 from txsse.proxy.reception import Reception
@@ -202,7 +203,7 @@ class Proxy:
         # A POST to an API that we do not know: what its clients make of a head that upstream did not send, nobody can tell.
         stranger = dialect.name == "sse" and route.config.dialect == "auto" and request.head.method != b"GET"
         commits = streaming and (not stranger or route.config.streaming == "always")
-        conductor = Conductor(
+        conductor = Forwarder(
             self,
             route,
             request,
