@@ -16,6 +16,7 @@ from twisted.internet.task import Clock
 from txsse.config.fields import option_of, tables_of
 from txsse.config.model import Configuration
 from txsse.config.reference import rows
+from txsse.dialects.usage import Usage
 from txsse.errors import CODES
 from txsse.exchange.table import TABLE, State
 from txsse.logs import AccessLog, Entry
@@ -96,6 +97,7 @@ def test_every_key_of_the_access_log_is_explained() -> None:
         Entry(
             **nothing, time=0, peer="", method=b"GET", path=b"/", version=b"HTTP/1.1", status=200, route="", upstream="", code="",
             outcome="ok", bytes_in=0, bytes_out=0, total=0, keepalives=0, cold=False, streaming=False, request_id=b"1",
+            cache="hit", usage=Usage(1, 1), model="m",
         )
     )  # fmt: skip
     log.stop()

@@ -16,7 +16,8 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, Logger, LogPublisher, globalLogPublisher
 from twisted.python.failure import Failure
 
-from txsse.logs import FLUSH_SIZE, AccessLog, Entry, Format, destination, json_observer, redact_target, stream_writer
+from txsse.dialects.usage import Usage
+from txsse.logs import FLUSH_SIZE, LONGEST_MODEL, AccessLog, Entry, Format, destination, json_observer, redact_target, stream_writer
 
 
 def entry(**changes: Any) -> Entry:
@@ -90,6 +91,26 @@ def test_a_json_line_is_one_object_without_what_does_not_apply() -> None:
     assert record["total"] == 14.2
     assert record["cold"] is True
     assert not {"hold", "code"} & set(record)
+
+
+def test_cache_and_tokens_end_the_line_where_there_is_something_to_tell() -> None:
+    plain = line("text")
+    usage = {"usage": Usage(11, 2), "model": "qwen"}
+    assert line("text", cache="hit", **usage) == plain[:-1] + " cache=hit model=qwen tokens=11+2\n"
+    assert line("text", **usage) == plain[:-1] + " model=qwen tokens=11+2\n"
+    assert line("text", cache="miss", model="qwen") == plain[:-1] + " cache=miss\n"
+    assert " model=- tokens=0+0\n" in line("text", usage=Usage(0, 0))
+    record = json.loads(line("json", cache="hit", **usage))
+    assert (record["cache"], record["model"], record["prompt_tokens"], record["completion_tokens"]) == ("hit", "qwen", 11, 2)
+    assert not {"cache", "model", "prompt_tokens", "completion_tokens"} & set(json.loads(line("json")))
+
+
+def test_a_model_of_any_name_forges_nothing() -> None:
+    for format in ("text", "json"):
+        text = line(format, usage=Usage(1, 1), model="\ud800 status=500\n\x7f" + "x" * 1000)
+        assert text.count("\n") == 1 and text.isascii() and "\x7f" not in text
+        assert len(text) < 800
+    assert json.loads(line("json", usage=Usage(1, 1), model="m" * 1000))["model"] == "m" * LONGEST_MODEL
 
 
 def test_query_values_are_never_logged() -> None:

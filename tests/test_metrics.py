@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from txsse.metrics import BOUNDS, Histogram, Metrics
+from txsse.dialects.usage import Usage
+from txsse.metrics import BOUNDS, MOST_MODELS, Histogram, Metrics
 
 
 def test_an_observation_counts_in_its_bucket_and_every_wider_one() -> None:
@@ -42,6 +43,35 @@ def test_counters_start_by_themselves() -> None:
     assert metrics.requests == {("default", 200, "ok"): 1}
     assert metrics.in_flight["default"] == 0
     assert list(metrics.upstreams()) == []
+    assert metrics.cache_view() is None
+
+
+def test_tokens_are_counted_by_route_and_model_and_those_nobody_worked_for_apart() -> None:
+    metrics = Metrics()
+    metrics.count_tokens("chat", "qwen", Usage(11, 2), cached=False)
+    metrics.count_tokens("chat", "qwen", Usage(11, 2), cached=True)
+    metrics.count_tokens("chat", "qwen", Usage(4, 3), cached=False)
+    metrics.count_tokens("chat", "", Usage(1, 1), cached=False)
+    assert metrics.tokens == {
+        ("chat", "qwen", "prompt"): 15,
+        ("chat", "qwen", "completion"): 5,
+        ("chat", "qwen", "cached"): 13,
+        ("chat", "unknown", "prompt"): 1,
+        ("chat", "unknown", "completion"): 1,
+    }
+
+
+def test_the_first_fifty_models_have_counters_of_their_own_whatever_the_route() -> None:
+    metrics = Metrics()
+    metrics.count_tokens("chat", "", Usage(1, 0), cached=False)
+    for number in range(MOST_MODELS + 2):
+        metrics.count_tokens("chat", f"m{number}", Usage(1, 0), cached=False)
+    for model in ("m0", f"m{MOST_MODELS}", ""):
+        metrics.count_tokens("other", model, Usage(5, 0), cached=True)
+    labels = {model for _, model, _ in metrics.tokens}
+    assert labels == {*(f"m{number}" for number in range(MOST_MODELS)), "unknown", "other"}
+    assert metrics.tokens["chat", "other", "prompt"] == 2
+    assert {model: count for (route, model, _), count in metrics.tokens.items() if route == "other"} == {"m0": 5, "other": 5, "unknown": 5}
 
 
 def test_counting_imports_no_prometheus_client() -> None:

@@ -10,13 +10,23 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from typing import Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import attrs
 
 from txsse.errors import Outcome
 
+if TYPE_CHECKING:
+    from txsse.dialects.usage import Usage
+    from txsse.recordings.view import CacheView
+
 Phase = Literal["hold", "first_byte", "gap"]
+CacheResult = Literal["hit", "miss", "coalesced", "bypass", "uncacheable", "store", "evict"]  # of a request; the last two, of an entry
+TokenKind = Literal["prompt", "completion", "cached"]
+
+MOST_MODELS: Final = 50
+"""Models that have counters of their own; the others share one."""
+LONGEST_MODEL: Final = 128  # characters of a model's name: some servers give the path of a file
 
 # Seconds. Dense where a warm answer lies, up to the half hour a big model may take to load.
 BOUNDS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0)
@@ -62,11 +72,16 @@ def _no_upstreams() -> Iterable[UpstreamView]:
     return ()
 
 
+def _no_cache() -> None:
+    return None
+
+
 @attrs.define(eq=False)
 class Metrics:
     """The counters of one proxy. Increment them in place: ``metrics.requests[route, 200, "ok"] += 1``."""
 
     upstreams: Callable[[], Iterable[UpstreamView]] = _no_upstreams
+    cache_view: Callable[[], CacheView | None] = _no_cache
     requests: Counter[tuple[str, int, Outcome]] = attrs.field(factory=Counter)  # (route, status, outcome)
     in_flight: Counter[str] = attrs.field(factory=Counter)  # by route; goes down again
     hold_seconds: defaultdict[str, Histogram] = attrs.field(factory=lambda: defaultdict(Histogram))  # by upstream
@@ -77,3 +92,32 @@ class Metrics:
     stream_errors: Counter[str] = attrs.field(factory=Counter)  # by error code
     wakes: Counter[tuple[str, str]] = attrs.field(factory=Counter)  # (upstream, how the start ended)
     unterminated: Counter[str] = attrs.field(factory=Counter)  # by route: ended cleanly without the terminal event
+    cache: Counter[CacheResult] = attrs.field(factory=Counter)
+    cache_refusals: Counter[str] = attrs.field(factory=Counter)  # by reason: not looked up, or not stored
+    tokens: Counter[tuple[str, str, TokenKind]] = attrs.field(factory=Counter)  # (route, model, kind)
+    _models: dict[str, str] = attrs.field(factory=dict, init=False)  # as they were given -> label
+
+    def count_tokens(self, route: str, model: str, usage: Usage, *, cached: bool) -> None:
+        """What a successful response took.
+
+        :param model: as its upstream calls it, "" if it does not. The first :data:`MOST_MODELS` have counters of their own.
+        :param cached: it was told from a recording, no upstream worked for it: prompt and answer together are counted apart.
+        """
+        label = self._model_label(model)
+        if cached:
+            self.tokens[route, label, "cached"] += usage.prompt + usage.completion
+        else:
+            self.tokens[route, label, "prompt"] += usage.prompt
+            self.tokens[route, label, "completion"] += usage.completion
+
+    def _model_label(self, model: str) -> str:
+        label = self._models.get(model)
+        if label is not None:
+            return label
+        if not model:
+            return "unknown"
+        if len(self._models) == MOST_MODELS:
+            return "other"
+        # What JSON takes for text may be half of a surrogate pair, which no scrape could send.
+        label = self._models[model] = model[:LONGEST_MODEL].encode("utf-8", "replace").decode("utf-8")
+        return label

@@ -31,6 +31,8 @@ from txsse.upstream.tls_errors import tls_reason
 
 if TYPE_CHECKING:
     from txsse.admin.view import Asked, Demand, Status
+    from txsse.recordings.lookup import CacheLookup
+    from txsse.recordings.view import CacheView
     from txsse.upstream.wake.starter import Starter
 
 LOOK: Final = 0.02
@@ -52,6 +54,7 @@ class ProxyService(Service):
     :param configuration: made by :func:`txsse.config.load` or by hand.
     :param reactor: the global one if not given.
     :param access_log: takes whole access lines; by default they go into the log.
+    :param cache_lookup: asked where a route that caches has no exact answer (:class:`txsse.recordings.lookup.CacheLookup`).
     :param reread: makes the configuration anew, for :meth:`reload`; raises ``ConfigError`` if it is bad.
     """
 
@@ -64,6 +67,7 @@ class ProxyService(Service):
         reactor: Any = None,
         access_log: Write | None = None,
         reread: Callable[[], Configuration] | None = None,
+        cache_lookup: CacheLookup | None = None,
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor
@@ -73,7 +77,7 @@ class ProxyService(Service):
         lines = None
         if server.access_log:
             lines = AccessLog(access_log or destination(None), "json" if server.log_format == "json" else "text", reactor)
-        self.proxy = Proxy(configuration, reactor, secrets.token_hex(4), lines)
+        self.proxy = Proxy(configuration, reactor, secrets.token_hex(4), lines, cache_lookup)
         self.ports: list[IListeningPort] = []
         self.admin_port: IListeningPort | None = None
         # What fronts stand on (txsse.front.limits.Backing): ours, and any ProxyResource of an embedder's.
@@ -163,6 +167,9 @@ class ProxyService(Service):
         self.limits = _within_descriptors(new.server)
         self.budget.limit = new.server.max_buffered
         self._show_pages()
+        for key in ("kind", "url", "max_bytes"):
+            if getattr(old.store, key) != getattr(new.store, key):
+                self._log.warn("store.{key} changes only with a restart", key=key)
         for key in ("listen", "admin", "admin_token", "admin_hosts", "log_format", "access_log", "state_dir", "workers"):
             if getattr(old.server, key) != getattr(new.server, key):
                 self._log.warn("server.{key} changes only with a restart", key=key)
@@ -187,6 +194,10 @@ class ProxyService(Service):
     @property
     def metrics(self) -> Metrics:
         return self.proxy.metrics
+
+    @property
+    def cache(self) -> CacheView | None:
+        return self.metrics.cache_view()
 
     def status(self) -> Status:
         now = self._reactor.seconds()
@@ -252,6 +263,7 @@ class ProxyService(Service):
             await self._until(self._all_quiet, LAST_WORDS)
             self._site.abort_all()
         await self._stop_upstreams()
+        await self.proxy.close_store()
         self.proxy.close()
         if self.admin_port is not None:
             await maybeDeferred(self.admin_port.stopListening)

@@ -24,6 +24,8 @@ from txsse.errors import CODES, ProxyError
 from txsse.exchange import table
 from txsse.exchange.events import Event, Timer
 from txsse.metrics import BOUNDS, Histogram, Metrics
+from txsse.dialects.usage import Usage
+from txsse.recordings.view import Glimpse
 from txsse.tap import Options
 from txsse.upstream import state as upstream
 
@@ -239,10 +241,25 @@ def _one_of_each() -> Iterator[Metrics]:
     class _Upstream:
         name, state, waiting = "llama", "ready", 0
 
-    metrics = Metrics(upstreams=lambda: [_Upstream()])
+    class _Cache:
+        limit = used = count = flights = 1
+
+        def entries(self, route: str | None) -> list[Glimpse]:
+            return []
+
+        def purge(self, route: str | None) -> int:
+            return 0
+
+        def delete(self, key: bytes) -> bool:
+            return False
+
+    metrics = Metrics(upstreams=lambda: [_Upstream()], cache_view=_Cache)
     metrics.requests["chat", 200, "ok"] += 1
     metrics.keepalives["hold"] += 1
     metrics.wakes["llama", "ready"] += 1
+    metrics.cache["hit"] += 1
+    metrics.cache_refusals["error"] += 1
+    metrics.count_tokens("chat", "qwen", Usage(1, 1), cached=False)
     for counter in (metrics.in_flight, metrics.relayed_bytes, metrics.rejections, metrics.stream_errors, metrics.unterminated):
         counter["chat"] += 1
     for histograms in (metrics.hold_seconds, metrics.first_byte_seconds):

@@ -6,7 +6,9 @@ import attrs
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.admin.fakes import FakeCache, glimpse
 from txsse.admin.exposition import Exposition
+from txsse.dialects.usage import Usage
 from txsse.metrics import Metrics, UpstreamView
 
 
@@ -36,6 +38,9 @@ def test_every_counter_is_exposed_under_its_documented_name() -> None:
     metrics.stream_errors["upstream_disconnected"] += 6
     metrics.unterminated["default"] += 7
     metrics.wakes["llama", "failed"] += 8
+    metrics.cache["hit"] += 9
+    metrics.cache_refusals["no_credential"] += 10
+    metrics.count_tokens("default", "qwen", Usage(11, 2), cached=False)
     found = scrape(Exposition(metrics))
     assert found["txsse_requests_total", (("code", "200"), ("outcome", "ok"), ("route", "default"))] == 3
     assert found["txsse_in_flight", (("route", "default"),)] == 2
@@ -45,6 +50,10 @@ def test_every_counter_is_exposed_under_its_documented_name() -> None:
     assert found["txsse_stream_errors_total", (("code", "upstream_disconnected"),)] == 6
     assert found["txsse_streams_unterminated_total", (("route", "default"),)] == 7
     assert found["txsse_wakes_total", (("result", "failed"), ("upstream", "llama"))] == 8
+    assert found["txsse_cache_total", (("result", "hit"),)] == 9
+    assert found["txsse_cache_refusals_total", (("reason", "no_credential"),)] == 10
+    assert found["txsse_tokens_total", (("kind", "prompt"), ("model", "qwen"), ("route", "default"))] == 11
+    assert found["txsse_tokens_total", (("kind", "completion"), ("model", "qwen"), ("route", "default"))] == 2
 
 
 @pytest.mark.parametrize(
@@ -71,6 +80,23 @@ def test_upstreams_are_read_at_scrape_time_and_only_the_present_state_is_one() -
     assert found["txsse_waiting", (("upstream", "llama"),)] == 0
     states = {dict(labels)["state"]: value for (name, labels), value in found.items() if name == "txsse_upstream_state"}
     assert states == {"unknown": 0, "down": 0, "waking": 0, "loading": 0, "ready": 1, "failing": 0, "stopping": 0}
+
+
+def test_the_cache_is_read_at_scrape_time_if_there_is_one() -> None:
+    views: list[FakeCache | None] = [None]
+    exposition = Exposition(Metrics(cache_view=lambda: views[0]))
+    assert not [name for name, _ in scrape(exposition) if name in ("txsse_cache_bytes", "txsse_cache_entries", "txsse_cache_flights")]
+    views[0] = FakeCache([glimpse(1, size=300), glimpse(2, size=400)])
+    found = scrape(exposition)
+    assert (found["txsse_cache_bytes", ()], found["txsse_cache_entries", ()], found["txsse_cache_flights", ()]) == (700, 2, 3)
+
+
+def test_whatever_a_model_is_called_it_can_be_scraped() -> None:
+    metrics = Metrics()
+    for name in ("\ud800", 'a"b\n\\', "/models/" + "x" * 1000, "\0"):
+        metrics.count_tokens("default", name, Usage(1, 1), cached=False)
+    models = {dict(labels)["model"] for name, labels in scrape(Exposition(metrics)) if name == "txsse_tokens_total"}
+    assert models == {"?", 'a"b\n\\', "/models/" + "x" * 120, "\0"}
 
 
 def test_process_metrics_are_there_and_the_default_registry_is_not() -> None:

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.web.http import _GenericHTTPChannelProtocol
 
+from tests.admin.fakes import FakeCache
 from txsse.admin.listener import AdminFactory
 from txsse.admin.view import Asked, Demand, Status
 from txsse.metrics import Metrics
@@ -24,6 +25,7 @@ class FakeProxy:
     metrics: Metrics = attrs.field(factory=Metrics)
     broken: bool = False
     orders: list[str] = attrs.field(factory=list)
+    cache: FakeCache | None = None
 
     def wake(self, upstream: str) -> Asked:
         return self._ask("wake", upstream)

@@ -1006,3 +1006,48 @@ def a_stream_where_json_was_to_be_padded() -> Playbook:
         << act.AbortUpstream()
         << act.Done("client_closed")
     )
+
+
+# -- what another exchange asked for, and its failure told to all who follow
+
+
+GONE: Final = ProxyError("upstream_disconnected", "The upstream closed the connection.")
+GONE_FRAME: Final = _frame("The upstream closed the connection.", "upstream_disconnected")
+GONE_DONE: Final = act.Done("upstream_error", "upstream_disconnected")
+
+
+@script
+def given_up_before_its_head() -> Playbook:
+    return sent() >> ev.UpstreamFailed(GONE) << act.Refuse(GONE) << GONE_DONE
+
+
+@script
+def given_up_before_its_head_and_after_the_commit() -> Playbook:
+    return _failed(committed_sent() >> ev.UpstreamFailed(GONE), GONE_FRAME) << GONE_DONE
+
+
+@script
+def given_up_while_judging() -> Playbook:
+    return judging() >> ev.UpstreamFailed(GONE) << act.Refuse(GONE) << GONE_DONE
+
+
+@script
+def given_up_inside_a_plain_body() -> Playbook:
+    return plain() >> ev.UpstreamFailed(GONE) << act.Cut() << GONE_DONE
+
+
+@script
+def given_up_inside_the_stream() -> Playbook:
+    return _failed(streaming() >> ev.UpstreamFailed(GONE), GONE_FRAME) << GONE_DONE
+
+
+@script
+def given_up_after_the_terminal_event() -> Playbook:
+    return trailing() >> ev.UpstreamFailed(GONE) << act.Finish() << act.Done("ok")
+
+
+@script
+def nobody_to_be_told_in_frames() -> Playbook:
+    """An exchange without a client tells its failure as it is, whatever it has relayed."""
+    play = streaming(unheard=True) >> ev.DispatchFailed(Failed(Fault.TRUNCATED, "connection closed inside the response"))
+    return play << refuse("upstream_disconnected", "The upstream disconnected before its answer was complete.") << GONE_DONE

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from txsse.dialects import DIALECTS
 from txsse.dialects.base import Filter, Witness
 from txsse.dialects.progress import Progress
-from txsse.exchange.relay import PaddedRelay, Phase, PlainRelay, StreamRelay
+from txsse.dialects.usage import Usage, UsageWitness
+from txsse.exchange.relay import DocumentRelay, PaddedRelay, Phase, PlainRelay, StreamRelay
 
 BOM = b"\xef\xbb\xbf"
 EVENT = b'data: {"id":"1"}\n\n'
@@ -418,7 +419,7 @@ def test_a_padded_body_tells_its_first_byte_and_is_none_of_our_business_then(mar
         def turned(self, phase: Phase) -> None:
             told.append(phase)
 
-    relay = PaddedRelay(Note())
+    relay = PaddedRelay("openai-chat", Note())
     assert relay.feed(mark + b'{"a":') == b'{"a":'
     assert told == [Phase.FIRST_BYTE]
     assert relay.feed(BOM + b"1}") == BOM + b"1}"
@@ -426,3 +427,36 @@ def test_a_padded_body_tells_its_first_byte_and_is_none_of_our_business_then(mar
     assert relay.end() == b""
     assert not relay.may_speak()
     assert not relay.quiet
+
+
+def test_a_document_tells_its_usage_however_it_was_cut() -> None:
+    body = b'{"id":"1","model":"tiny","choices":[],"usage":{"prompt_tokens":11,"completion_tokens":2,"total_tokens":13}}'
+    for cut in range(len(body)):
+        relay = DocumentRelay("openai-chat")
+        assert relay.feed(body[:cut]) + relay.feed(body[cut:]) + relay.end() == body
+        assert relay.read_usage()[0] == Usage(11, 2)
+    assert DocumentRelay("openai-chat").read_usage() == (None, "")
+
+
+class Nobody:
+    def turned(self, phase: Phase) -> None: ...
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b""])
+def test_a_stream_tells_its_last_usage_even_if_its_last_event_is_not_ended(end: bytes) -> None:
+    relay = StreamRelay(
+        DIALECTS["openai-chat"],
+        65536,
+        Nobody(),
+        spoke=False,
+        comments_count=True,
+        watch_ids=False,
+        filters=(),
+        witness=None,
+        follow=False,
+        usage=UsageWitness("openai-chat"),
+    )
+    relay.feed(b'data: {"id":"1","usage":{"total_tokens":3}}\n\n')
+    relay.feed(b'data: {"id":"1","usage":{"prompt_tokens":5,\ndata: "completion_tokens":3}}' + end)
+    relay.end()
+    assert relay.read_usage() == (Usage(5, 3), "")

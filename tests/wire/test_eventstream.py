@@ -197,3 +197,9 @@ def test_an_endless_line_in_single_bytes_costs_linear_time() -> None:
 )
 def test_the_media_type_decides_what_is_an_event_stream(content_type: bytes | None, expected: bool) -> None:  # W20
     assert is_event_stream(content_type) is expected
+
+
+def test_the_last_event_id_of_the_connection_before_holds_until_another_one_comes() -> None:
+    decoder = EventStreamDecoder(last_event_id="7")
+    assert decoder.last_event_id == "7"
+    assert [event.id for event in decoder.feed(b"data: a\n\nid: 8\ndata: b\n\nid\ndata: c\n\n")] == ["7", "8", ""]

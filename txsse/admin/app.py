@@ -11,11 +11,13 @@ from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from txsse.admin.answers import HTML, TEXT, answer, answer_error, answer_json
+from txsse.admin.cache import Mistaken, asked_key, asked_route, cache_levels, cache_status
 from txsse.admin.page import CONTENT_SECURITY_POLICY, render_page
-from txsse.admin.view import AdminView, Asked
+from txsse.admin.view import AdminView, Asked, CacheLevels
 
 if TYPE_CHECKING:
     from txsse.admin.exposition import Exposition
+    from txsse.recordings.view import CacheView
 
 
 class AdminApp:
@@ -56,7 +58,35 @@ class AdminApp:
 
     @app.route("/status", methods=["GET"])
     def status(self, request: IRequest) -> bytes:
-        return answer_json(request, self._view.status())
+        return answer_json(request, {**self._view.status(), **self._cache_levels()})
+
+    @app.route("/cache", methods=["GET"])
+    def cache(self, request: IRequest) -> bytes:
+        return answer_json(request, cache_status(self._cache(), self._asked_route(request)))
+
+    @app.route("/cache", methods=["DELETE"])
+    def purge(self, request: IRequest) -> bytes:
+        """Forgets every entry, or those of one route."""
+        return answer_json(request, {"purged": self._cache().purge(self._asked_route(request))})
+
+    @app.route("/cache/<key>", methods=["DELETE"])
+    def delete(self, request: IRequest, key: str) -> bytes:
+        if not self._cache().delete(asked_key(key)):
+            raise Mistaken(404, "not_found", "There is no entry of this key.")
+        return answer_json(request, {"purged": 1})
+
+    def _cache(self) -> CacheView:
+        cache = self._view.cache
+        if cache is None:
+            raise Mistaken(404, "not_found", "No route has a cache: see mode in [route.cache].")
+        return cache
+
+    def _asked_route(self, request: IRequest) -> str | None:
+        return asked_route(request.uri, self._view.status()["routes"])
+
+    def _cache_levels(self) -> dict[str, CacheLevels]:
+        cache = self._view.cache
+        return {} if cache is None else {"cache": cache_levels(cache)}
 
     @app.route("/upstreams/<name>/wake", methods=["POST"])
     def wake(self, request: IRequest, name: str) -> bytes:
@@ -75,9 +105,15 @@ class AdminApp:
 
     @app.route("/", methods=["GET"])
     async def page(self, request: IRequest) -> bytes:
-        body = await render_page(self._view.status())
+        body = await render_page(self._view.status(), self._cache_levels().get("cache"))
         request.setHeader(b"Content-Security-Policy", CONTENT_SECURITY_POLICY)
         return answer(request, body, HTML)
+
+    @app.handle_errors(Mistaken)
+    def mistaken(self, request: IRequest, failure: Failure) -> bytes:
+        error = failure.value
+        assert isinstance(error, Mistaken)  # what it is registered for
+        return answer_error(request, error.status, error.code, error.message)
 
     @app.handle_errors(HTTPException)
     def not_served(self, request: IRequest, failure: Failure) -> bytes:

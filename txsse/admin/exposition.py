@@ -65,6 +65,26 @@ class _Counters(Collector):
         yield _counters(
             "txsse_streams_unterminated", "Streams that ended cleanly without their terminal event.", "route", metrics.unterminated
         )
+        yield _counters("txsse_cache", "Requests by what the cache did for them; entries stored and evicted.", "result", metrics.cache)
+        yield _counters(
+            "txsse_cache_refusals", "Requests not looked up, and answers not stored, by the reason.", "reason", metrics.cache_refusals
+        )
+        tokens = CounterMetricFamily(
+            "txsse_tokens",
+            "Tokens of prompts and answers, by what upstreams said; cached: of answers that were told from a recording.",
+            labels=["route", "model", "kind"],
+        )
+        for (route, model, kind), count in metrics.tokens.items():
+            tokens.add_metric([route, model, kind], count)
+        yield tokens
+        yield from self._cache()
+
+    def _cache(self) -> Iterator[Metric]:
+        cache = self._metrics.cache_view()
+        if cache is not None:
+            yield GaugeMetricFamily("txsse_cache_bytes", "Bytes that stored answers take.", value=cache.used)
+            yield GaugeMetricFamily("txsse_cache_entries", "Answers that are stored.", value=cache.count)
+            yield GaugeMetricFamily("txsse_cache_flights", "Streams under way that another request could join.", value=cache.flights)
 
     def _upstreams(self) -> Iterator[Metric]:
         waiting = GaugeMetricFamily("txsse_waiting", "Requests held now.", labels=["upstream"])

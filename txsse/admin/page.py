@@ -8,7 +8,7 @@ from typing import Final
 from twisted.internet.defer import Deferred
 from twisted.web.template import Tag, flattenString, tags
 
-from txsse.admin.view import Status
+from txsse.admin.view import CacheLevels, Status
 
 #: Nothing but the page's own style may take effect, and no other page may frame it.
 CONTENT_SECURITY_POLICY: Final = (
@@ -24,8 +24,11 @@ th, td { text-align: left; padding: .3em 1em .3em 0; border-bottom: 1px solid #8
 """
 
 
-def render_page(status: Status) -> Deferred[bytes]:
-    """The page; every value is escaped by the template machinery."""
+def render_page(status: Status, cache: CacheLevels | None = None) -> Deferred[bytes]:
+    """The page; every value is escaped by the template machinery.
+
+    :param cache: ``None`` leaves it out.
+    """
     upstreams = [
         (
             name,
@@ -47,6 +50,7 @@ def render_page(status: Status) -> Deferred[bytes]:
         for server in upstream["servers"]
     ]
     routes = [(name, route["in_flight"]) for name, route in status["routes"].items()]
+    stored = [] if cache is None else [(f"{_mebibytes(cache['bytes'])} of {_mebibytes(cache['limit'])}", cache["count"], cache["flights"])]
     state = "draining" if status["draining"] else "serving"
     page = tags.html(
         tags.head(
@@ -61,6 +65,7 @@ def render_page(status: Status) -> Deferred[bytes]:
             _table(_UPSTREAM, upstreams),
             _table(("upstream", "server", "state", "in flight", "failed in a row"), servers),
             _table(("route", "in flight"), routes),
+            _table(("cache", "entries", "streams to join"), stored) if stored else "",
         ),
         lang="en",
     )
@@ -69,6 +74,10 @@ def render_page(status: Status) -> Deferred[bytes]:
 
 def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.0f} s"
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"
 
 
 def _table(names: Iterable[str], rows: Iterable[Iterable[object]]) -> Tag:

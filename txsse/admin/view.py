@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, Protocol, TypeAlias, TypedDict
 
 from txsse.metrics import Metrics
+from txsse.recordings.view import CacheView
 
 Asked: TypeAlias = Literal["done", "unknown", "not startable"]
 """What comes of an order: it is carried out, there is no such upstream, or the proxy has no way to start and stop it."""
@@ -49,8 +50,17 @@ class RouteStatus(TypedDict):
     in_flight: int
 
 
+class CacheLevels(TypedDict):
+    """How full the cache is."""
+
+    bytes: int
+    limit: int  # in bytes
+    count: int  # of entries
+    flights: int  # streams under way that another request could join
+
+
 class Status(TypedDict):
-    """The body of ``/status``."""
+    """The body of ``/status``, which has ``cache`` besides, of :class:`CacheLevels`, where a route caches."""
 
     version: str
     uptime: float  # seconds
@@ -76,6 +86,10 @@ class AdminView(Protocol):
 
     @property
     def metrics(self) -> Metrics: ...
+
+    @property
+    def cache(self) -> CacheView | None:
+        """``None`` while no route caches."""
 
     def status(self) -> Status: ...
 

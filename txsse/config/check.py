@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
+from txsse.config.cache import cache_problems, store_problems
 from txsse.config.endpoints import is_loopback
 from txsse.config.errors import ConfigError, Problem, choices, shown
 from txsse.config.model import Configuration, Route, Upstream
@@ -54,6 +55,8 @@ def _named(routes: tuple[Route, ...]) -> Iterator[Route]:
 def check(configuration: Configuration) -> Iterator[Problem]:
     """What is wrong with a filled configuration whose values are right one by one."""
     yield from _check_listeners(configuration)
+    for key, reason in store_problems(configuration):
+        yield Problem(f"store.{key}", reason)
     if not configuration.upstream:
         yield Problem("upstream", "there is none; write an [[upstream]] with name and url")
         return
@@ -64,7 +67,7 @@ def check(configuration: Configuration) -> Iterator[Problem]:
         for key, reason in (*_upstream_problems(upstream), *_fallback_problems(upstream, configuration.upstream)):
             yield Problem(f"upstream.{key} ({_which('upstream', index, upstream.name)})", reason)
     for index, route in enumerate(configuration.route, 1):
-        for key, reason in _route_problems(route, configuration.upstream):
+        for key, reason in (*_route_problems(route, configuration.upstream), *cache_problems(route, configuration.store)):
             yield Problem(f"route.{key} ({_which('route', index, route.name)})", reason)
     yield from _check_unique("upstream", [each.name for each in configuration.upstream])
     yield from _check_unique("route", [each.name for each in configuration.route])

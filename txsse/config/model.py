@@ -22,6 +22,7 @@ MIB: Final = 1024 * KIB
 
 PRESETS: Final = ("llamacpp", "llamacpp-router", "vllm", "sglang", "tgi", "ollama", "lmstudio", "openai", "tcp", "auto", "none")
 DIALECTS: Final = ("auto", "openai-chat", "openai-completions", "openai-responses", "anthropic", "ollama", "sse")
+STORE_FILE: Final = "recordings.sqlite"
 
 
 @attrs.frozen
@@ -50,7 +51,9 @@ class Server:
         Kind.NETWORKS,
         "addresses, networks, or `unix:`, whose X-Forwarded-* and Forwarded fields are extended; anybody else's are replaced",
     )
-    state_dir: str = text("", "folder for what survives restarts: how long starts took; empty = nothing does", Kind.FOLDER)
+    state_dir: str = text(
+        "", "folder for what survives restarts: how long starts took, and the store of kind `sqlite`; empty = nothing does", Kind.FOLDER
+    )
     log_format: str = choice("text", ("text", "json"), "form of the access lines")
     access_log: bool = flag(True, "one line per request at its end")
     cold_start_header: str = text(
@@ -288,15 +291,28 @@ class Resume:
 class Cache:
     """``[route.cache]``: answering from a recording."""
 
-    mode: str = choice("off", ("off", "deterministic", "all", "opt-in"), "what is cached", only=("off",))
-    ttl: float = duration(3600, "how long an entry is served", built=False)
-    max_entry: int = size(MIB, "of one entry", built=False)
-    scope: str = text("credential", "who shares entries: `credential`, `shared` or `header:<name>`", built=False)
-    ignore: tuple[str, ...] = several(Kind.STRINGS, "body members left out of the key", built=False)
-    replay: str = choice("instant", ("instant", "original", "fixed"), "pace of a replay", only=("instant",))
-    speed: float = option(1.0, Kind.NUMBER, "factor on that pace", built=False)
-    max_gap: float = duration(2, "longest pause in a replay", built=False)
-    coalesce: bool = flag(True, "identical requests in flight share one upstream stream, where mode is not off", built=False)
+    mode: str = choice(
+        "off",
+        ("off", "deterministic", "all", "opt-in"),
+        "requests that are answered from it: those with a `temperature` of 0 or a `seed`, all, or those that ask for it by a header",
+    )
+    ttl: float = duration(3600, "how long an entry is served", positive=True)
+    max_entry: int = size(MIB, "of one entry; a longer answer is relayed and not kept", positive=True)
+    scope: str = text(
+        "credential",
+        "who shares entries: clients with the same `credential` (requests without one are not cached), everybody (`shared`), or those with "
+        "the same value in a header (`header:<name>`)",
+        Kind.SCOPE,
+    )
+    ignore: tuple[str, ...] = several(Kind.MEMBERS, "top-level members of the body that make no difference, such as `user`")
+    replay: str = choice(
+        "instant", ("instant", "original", "fixed"), "pace of a replay: at once, as it came, or with a `gap` between events"
+    )
+    speed: float = option(1.0, Kind.NUMBER, 'with `replay = "original"`, how many times as fast')
+    max_gap: float = duration(2, 'with `replay = "original"`, the longest pause', positive=True)
+    gap: float = duration(0.02, 'with `replay = "fixed"`, the pause between two events', positive=True)
+    coalesce: bool = flag(True, "identical requests in flight share one upstream stream, where mode is not off")
+    convert: bool = flag(False, "a stored stream also answers the same request without `stream`, and the other way round")
 
 
 @attrs.frozen
@@ -326,9 +342,9 @@ class Route:
 class Store:
     """``[store]``: where recordings are kept."""
 
-    kind: str = choice("memory", ("memory", "sqlite", "redis"), "the store", only=("memory",))
-    url: str = text("", "a redis:// or rediss:// URL, or a file", built=False)
-    max_bytes: int = size(64 * MIB, "of all recordings", built=False)
+    kind: str = choice("memory", ("memory", "sqlite", "redis"), "the store; `sqlite` survives a restart", only=("memory", "sqlite"))
+    url: str = text("", f"with `sqlite`, its file; empty = `{STORE_FILE}` in `server.state_dir`", Kind.STORE)
+    max_bytes: int = size(64 * MIB, "of all recordings; over it the ones that were not used for the longest time go", positive=True)
 
 
 @attrs.frozen

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import attrs
 
+from txsse.config.cache import read_member, read_scope, read_store
 from txsse.config.endpoints import check_endpoint
 from txsse.config.errors import Refused, choices, shown
 from txsse.config.fields import Kind, Option, option_of
@@ -192,6 +193,18 @@ def _folder(value: object, option: Option) -> str:
     return name
 
 
+def _store(value: object, option: Option) -> str:
+    return read_store(_string(value, option))
+
+
+def _scope(value: object, option: Option) -> str:
+    return read_scope(_string(value, option))
+
+
+def _members(value: object, option: Option) -> tuple[str, ...]:
+    return _each(value, option, lambda each, _: read_member(_string(each, option)), '["user", "metadata"]')
+
+
 def _strings(value: object, option: Option) -> tuple[str, ...]:
     return _each(value, option, _string, '["..", ".."]')
 
@@ -336,12 +349,15 @@ _READERS: Final[dict[Kind, Callable[[object, Option], Any]]] = {
     Kind.HOST: _host,
     Kind.GLOB: _glob,
     Kind.PATH: _path,
+    Kind.SCOPE: _scope,
     Kind.FILE: _file,
     Kind.FOLDER: _folder,
+    Kind.STORE: _store,
     Kind.FIELD_VALUE: _field_value,
     Kind.STATUS: _answer_status,
     Kind.SECRET: lambda value, _: read_secret(value),
     Kind.STRINGS: _strings,
+    Kind.MEMBERS: _members,
     Kind.URLS: _urls,
     Kind.ENDPOINTS: _endpoints,
     Kind.NETWORKS: _networks,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from txsse.dialects import DIALECTS
+from txsse.dialects.usage import UsageWitness
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import events as ev
@@ -13,7 +14,7 @@ from txsse.exchange import failures
 from txsse.exchange.clocks import Clocks
 from txsse.exchange.events import Timer
 from txsse.exchange.policy import Policy
-from txsse.exchange.relay import PaddedRelay, PlainRelay, StreamRelay, Turns
+from txsse.exchange.relay import DocumentRelay, PaddedRelay, PlainRelay, StreamRelay, Turns
 from txsse.exchange.table import TABLE, HeadOf, Key, State
 from txsse.exchange.voice import Voice
 from txsse.interfaces import Fault
@@ -279,22 +280,23 @@ class Machine:
             # Not what was expected here, but a stream it is.
             aligned, self._voice.dialect = True, DIALECTS["sse"]
         if not aligned or failures.is_compressed(head) or get(head.headers, b"content-length") is not None:
-            return self._relay_plain()
+            tells = self._policy.counts_tokens and head.status == 200 and (aligned or failures.no_json(head) is None)
+            return self._relay_plain(act.OpenRelay(DocumentRelay(self._voice.dialect.name)) if tells else _PLAIN)
         if self._voice.pads:
             self._voice.pads = self._commits = False  # it did not ask for this stream
         self._start_speaking()
         return self._relay_stream()
 
-    def _relay_plain(self) -> State:
+    def _relay_plain(self, opened: act.OpenRelay = _PLAIN) -> State:
         for timer in (Timer.FIRST_BYTE, Timer.KEEPALIVE, Timer.HEARTBEAT):
             self.clocks.stop(timer)
         if self._policy.idle:
             self._set(Timer.IDLE, self._policy.idle)
-        self._out.append(_PLAIN)
+        self._out.append(opened)
         return State.PLAIN
 
     def _relay_padded(self) -> State:
-        self._out.append(act.OpenRelay(PaddedRelay(self._turns)))
+        self._out.append(act.OpenRelay(PaddedRelay(self._voice.dialect.name, self._turns)))
         return State.PLAIN
 
     def _body_began(self, event: ev.FirstByte, now: float) -> State:
@@ -315,6 +317,7 @@ class Machine:
             filters=self._voice.filters(),
             witness=witness,
             follow=self._follows,
+            usage=UsageWitness(dialect.name) if self._policy.counts_tokens else None,
         )
         self._out.append(act.OpenRelay(self._relay))
         return State.STREAMING

@@ -39,4 +39,5 @@ class Policy:
     falls_back: bool  # there is another upstream to go to when this one does not become ready
     overflow_falls_back: bool  # also when too many wait for it
     pads_json: bool  # JSON answers that do not stream are kept alive with blanks before them
+    counts_tokens: bool = True
     unheard: bool = False  # it has no client of its own: its failure is told, not written

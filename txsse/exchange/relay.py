@@ -11,6 +11,7 @@ from typing import Protocol
 
 from txsse.dialects.base import Dialect, Filter, Witness
 from txsse.dialects.progress import Progress, progress_of
+from txsse.dialects.usage import Usage, UsageWitness, usage_of_document
 from txsse.wire.boundary import BoundaryTracker
 from txsse.wire.lines import LineTracker
 
@@ -49,6 +50,9 @@ class Relay(Protocol):
     def may_speak(self) -> bool:
         """Is the stream at a place where bytes of our own do no harm?"""
 
+    def read_usage(self) -> tuple[Usage | None, str]:
+        """What was told of tokens, and the model named with it (``None`` and "" for nothing). Asked once, at the end."""
+
 
 class PlainRelay:
     """A body that is none of our business: every byte through, none of ours between."""
@@ -65,17 +69,42 @@ class PlainRelay:
     def may_speak(self) -> bool:
         return False
 
+    def read_usage(self) -> tuple[Usage | None, str]:
+        return None, ""
 
-class PaddedRelay(PlainRelay):
-    """A JSON body before which the proxy writes blanks, until its first byte; from there on it is none of our business."""
+
+class DocumentRelay(PlainRelay):
+    """A JSON body, of which only what it tells of its usage is our business: that stands near its end.
+
+    :param dialect: its name.
+    """
+
+    __slots__ = ("_before", "_dialect", "_last")
+
+    def __init__(self, dialect: str) -> None:
+        self._dialect = dialect
+        self._before = self._last = b""
+
+    def feed(self, data: bytes) -> bytes:
+        self._before, self._last = self._last, data
+        return data
+
+    def read_usage(self) -> tuple[Usage | None, str]:
+        return usage_of_document(self._dialect, self._before + self._last)
+
+
+class PaddedRelay(DocumentRelay):
+    """A JSON body before which the proxy writes blanks, until its first byte."""
 
     __slots__ = ("_begun", "_turns")
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, dialect: str, turns: Turns) -> None:
+        super().__init__(dialect)
         self._turns = turns
         self._begun = False
 
     def feed(self, data: bytes) -> bytes:
+        super().feed(data)
         if self._begun:
             return data
         self._begun = True
@@ -94,6 +123,7 @@ class StreamRelay:
     :param filters: what everything that is let through goes through, in this order.
     :param witness: told of everything that is let through, until it has seen enough.
     :param follow: upstream may tell of its progress.
+    :param usage: notes what it tells of tokens.
     """
 
     __slots__ = (
@@ -106,6 +136,8 @@ class StreamRelay:
         "_fresh",
         "_tracker",
         "_turns",
+        "_usage",
+        "_usage_word",
         "_watch_ids",
         "_witness",
         "_word",
@@ -128,12 +160,15 @@ class StreamRelay:
         filters: tuple[Filter, ...],
         witness: Witness | None,
         follow: bool,
+        usage: UsageWitness | None = None,
     ) -> None:
         self._tracker = LineTracker(hold_bytes) if dialect.by_lines else BoundaryTracker(hold_bytes)
         self._dialect = dialect
         self._ends = dialect.terminal_pattern  # until it has
         self._word = dialect.terminal_word
         self._turns = turns
+        self._usage = usage
+        self._usage_word = b"" if usage is None else usage.word
         self._fresh = True  # no upstream byte was let through yet
         self._comments_count = comments_count
         self._watch_ids = watch_ids
@@ -154,6 +189,8 @@ class StreamRelay:
         if self._ends is not None and passed.rfind(self._word) >= 0 and self._ends.search(passed):
             # Past the hold bound it begins inside an event: what it begins with is not the beginning of a line.
             self._look_for_end(b":" + passed if was_raw else passed)
+        if self._usage is not None and passed.rfind(self._usage_word) >= 0:
+            self._usage.see(passed)
         return out
 
     def end(self) -> bytes:
@@ -162,7 +199,12 @@ class StreamRelay:
         # A last event without its blank line is no event to a parser, but an upstream that wrote its terminal line did finish.
         if self._ends is not None and self._ends.search(rest):
             self._look_for_end(rest + b"\n\n")
+        if self._usage is not None and rest:
+            self._usage.see(rest)
         return out
+
+    def read_usage(self) -> tuple[Usage | None, str]:
+        return (None, "") if self._usage is None else self._usage.read()
 
     def may_speak(self) -> bool:
         return self._tracker.at_boundary

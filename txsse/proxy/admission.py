@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Cooperator, SchedulerStopped
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -15,6 +16,7 @@ from txsse.interfaces import Downstream, Exchange, Request
 from txsse.wire.headers import Headers, tokens
 from txsse.wire.peek import at_once, is_true, scan
 
+T = TypeVar("T")
 Members = dict[str, bytes]
 """The top-level members of a JSON body that matter to us, as raw JSON texts; ``None`` in its place: the body is no JSON object."""
 
@@ -95,10 +97,11 @@ class Nobody:
 NOBODY: Final = Nobody()
 
 
-class Admission:
-    """Stands for an exchange while its large body is looked through, a slice a reactor turn.
+class Admission(Generic[T]):
+    """Stands for an exchange while something about its request is found out, a step a reactor turn.
 
-    :param admit: called with what was found; gives the real exchange.
+    :param steps: gives way with ``None``, or with what is to be waited for (which must not fail).
+    :param admit: called with what they return; gives the real exchange.
     :param over: called once, before *admit*, or with ``True`` if it does not come to that.
     """
 
@@ -108,29 +111,30 @@ class Admission:
         self,
         request: Request,
         downstream: Downstream,
-        admit: Callable[[Request, Downstream, Members | None], Exchange],
-        over: Callable[[Admission, bool], None],
+        steps: Generator[Deferred[Any] | None, None, T],
+        admit: Callable[[T], Exchange],
+        over: Callable[[Admission[Any], bool], None],
     ) -> None:
         self.request = request
         self.downstream = downstream
+        self._steps = steps
         self._admit = admit
         self._tell_over = over
         self._exchange: Exchange | None = None
         self._over = False
 
     def go(self, cooperator: Cooperator) -> None:
-        cooperator.coiterate(self._steps()).addErrback(self._broken_off)
+        cooperator.coiterate(self._go()).addErrback(self._broken_off)
 
-    def _steps(self) -> Generator[None, None, None]:
-        steps = look(self.request.body)
+    def _go(self) -> Generator[Deferred[Any] | None, None, None]:
         while not self._over:
             try:
-                next(steps)
+                pause = next(self._steps)
             except StopIteration as end:
                 self._end(abandoned=False)
-                self._exchange = self._admit(self.request, self.downstream, end.value)
+                self._exchange = self._admit(end.value)
                 return
-            yield
+            yield pause
 
     def _end(self, *, abandoned: bool) -> None:
         if not self._over:

@@ -73,6 +73,10 @@ class Keys:
                 return name
         return None
 
+    def in_query(self, path: bytes) -> bytes:
+        """The accepted key that the query of *path* carries, or ""."""
+        return next((key for key in self._in_query(path) if self._name_of(key) is not None), b"")
+
     def strip(self, head: RequestHead, path: bytes) -> tuple[RequestHead, bytes]:
         """A head and a path without the accepted keys they carried, wherever they were; every other credential stays, byte for byte.
 
@@ -106,6 +110,9 @@ class Keys:
                 yield key
             elif name == b"cookie" and self.cookie:
                 yield from (key for pair in value.split(b";") if (key := self._key_in_cookie(pair)) is not None)
+        yield from self._in_query(path)
+
+    def _in_query(self, path: bytes) -> Iterable[bytes]:
         if self.query:
             yield from (key for pair in path.partition(b"?")[2].split(b"&") if (key := self._key_in_parameter(pair)) is not None)
 

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from txsse.clock import COMMIT_TICK, LONGEST_TICK, Alarms, Bucket
 from txsse.dialects import Dialect, Speaker
 from txsse.dialects.base import Members
+from txsse.dialects.usage import Usage
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import events as ev
@@ -107,6 +108,7 @@ _PERFORM: Final[Mapping[type[Any], str]] = {
     act.AbortClient: "_abort_client",
     act.Done: "_done",
 }
+_NO_NOTES: Final[Headers] = []
 _Perform = Callable[[Any, Any], None]
 
 
@@ -117,6 +119,8 @@ class Conductor(ABC):
     :param pads: the answer is JSON that does not stream, and may be kept alive with blanks before it.
     :param interval: of keepalives, in seconds.
     :param members: of the request's body.
+    :ivar notes: fields that its response gets besides those that every response gets.
+    :ivar cache: what the cache said, as in ``txsse_cache_total``; "" where none was asked.
     """
 
     __slots__ = (
@@ -135,10 +139,12 @@ class Conductor(ABC):
         "_relay",
         "_sleeps_until",
         "_slot",
+        "cache",
         "cold",
         "dialect",
         "downstream",
         "home",
+        "notes",
         "pads",
         "paused",
         "read",
@@ -151,6 +157,8 @@ class Conductor(ABC):
     )
 
     _log = Logger()
+    records: ClassVar[bool] = False
+    """What it relays is kept, so it must not come compressed."""
     _performed: ClassVar[Mapping[type[Any], _Perform]]
     """What is done for each kind of action."""
 
@@ -182,6 +190,8 @@ class Conductor(ABC):
         self.pads = pads
         self._model = members.get("model")
         self._interval = interval
+        self.cache = ""
+        self.notes = _NO_NOTES
         self.cold = False
         self.tally = Tally(bytes_in=len(request.body))
         downstream.stall_timeout = route.config.stream.stall_timeout
@@ -250,6 +260,11 @@ class Conductor(ABC):
         self._dispatch = None
 
     # -- the whole
+
+    @property
+    def model(self) -> str:
+        """What the request names, "" for nothing."""
+        return string_value(self._model) or ""
 
     def shut_down(self) -> None:
         """The drain is over."""
@@ -534,16 +549,25 @@ class Conductor(ABC):
         self.downstream.abort()
 
     def _done(self, done: act.Done) -> None:
+        if done.outcome == "ok":
+            self.tally.usage, self.tally.model = self.usage()
+        self._put_away()
+        self._owner.exchange_ended(self, done)
+
+    def usage(self) -> tuple[Usage | None, str]:
+        """What upstream told of tokens, and the model that it named with it (``None`` and "" for nothing)."""
+        return (None, "") if self._relay is None else self._relay.read_usage()
+
+    def _put_away(self) -> None:
         # Machine, relay and hold call us back: without these cuts each exchange would be left to the cycle collector.
         self._machine = self._relay = None
         self._wake_never()
         self._forget_body()
         if self._slot:
             self._give_slot_back()
-        self._owner.exchange_ended(self, done)
 
     # -- for the voice (Source)
 
     def speaker(self) -> Speaker:
         client = get(self.request.head.headers, b"user-agent") or b""
-        return Speaker(secrets.token_hex(8), int(time.time()), string_value(self._model) or "unknown", client.decode("latin-1"))
+        return Speaker(secrets.token_hex(8), int(time.time()), self.model or "unknown", client.decode("latin-1"))

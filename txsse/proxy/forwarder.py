@@ -126,9 +126,9 @@ class Forwarder(Conductor):
             self._server.in_flight -= 1
         self._dispatch = None
 
-    def _done(self, done: act.Done) -> None:
+    def _put_away(self) -> None:
         self._hold = None
-        super()._done(done)
+        super()._put_away()
 
     def hold_status(self) -> HoldStatus:
         place = None if self._hold is None else self._hold.place

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 
@@ -17,7 +19,7 @@ from txsse.exchange import failures
 from txsse.interfaces import Downstream, Exchange, Request
 from txsse.logs import AccessLog
 from txsse.metrics import Metrics
-from txsse.proxy.admission import NOBODY, PEEK_AT_ONCE, Admission, Members, brings_json, is_streaming, look_at_once
+from txsse.proxy.admission import NOBODY, PEEK_AT_ONCE, Admission, Members, brings_json, is_streaming, look, look_at_once
 from txsse.proxy.answers import about, committed, reason_of, relayed, send_error
 from txsse.proxy.auth import Keys
 from txsse.proxy.conductor import Conductor
@@ -37,6 +39,9 @@ from txsse.wire.http1 import RequestHead, ResponseHead
 from txsse.wire.peek import string_value
 
 if TYPE_CHECKING:
+    from txsse.proxy.cached import Asked, CachedRequests, Traits
+    from txsse.proxy.caching import Caching, Found
+    from txsse.recordings.lookup import CacheLookup
     from txsse.upstream.wake.parts import Ended
     from txsse.upstream.wake.shared import Shared
 
@@ -50,7 +55,14 @@ class Proxy:
 
     _log = Logger()
 
-    def __init__(self, configuration: Configuration, reactor: Any, instance: str, access_log: AccessLog | None = None) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        reactor: Any,
+        instance: str,
+        access_log: AccessLog | None = None,
+        cache_lookup: CacheLookup | None = None,
+    ) -> None:
         self.alarms = Alarms(reactor)
         self.metrics = Metrics(upstreams=lambda: self.backends.values())
         self.instance = instance
@@ -65,7 +77,11 @@ class Proxy:
         self._shared: Shared | None = None
         self._retired: list[Backend] = []  # of earlier configurations, as long as something of theirs runs
         self._cooperator = Cooperator(scheduler=lambda turn: reactor.callLater(0, turn))
-        self._admissions: set[Admission] = set()
+        self._admissions: set[Admission[Any]] = set()
+        self._store = configuration  # what keeps recordings is not changed by a reload either
+        self._cache_lookup = cache_lookup
+        self.caching: Caching | None = None
+        self._cached: CachedRequests | None = None
         self._ids = RequestIds()
         self.configure(configuration)
 
@@ -90,6 +106,9 @@ class Proxy:
         rooms = {route.name: route.room for route in self.table.routes}
         for route in routes:
             route.room = rooms.get(route.name, route.room)
+            route.prepare()
+        if self._cached is None and any(route.caches for route in routes):
+            self._cached = self._open_cache()
         self._reception.take(routes)
         for name, backend in self.backends.items():
             if backends.get(name) is not backend:
@@ -101,6 +120,20 @@ class Proxy:
         self.backends = backends
         self.table = RouteTable(routes)
         self._keys = keys
+
+    def _open_cache(self) -> CachedRequests:
+        """:raises ValueError: what the store needs is not there."""
+        # A proxy that keeps nothing is spared all of it.
+        from txsse.proxy.cached import CachedRequests
+        from txsse.proxy.caching import Caching
+        from txsse.recordings.opening import open_store
+
+        store, space = open_store(self._store, self._reactor)
+        caching = self.caching = Caching(store, self.metrics, self.alarms, self._cooperator, time.time, space.limit, self._cache_lookup)
+        self.metrics.cache_view = lambda: caching
+        return CachedRequests(
+            self, caching, space, self._cooperator, self._conduct, self._refuse_found, self._admissions, self._admission_over
+        )
 
     def _bind(self, route: model.Route, backends: dict[str, Backend], trusted: TrustedProxies) -> BoundRoute:
         backend = backends[route.upstream]
@@ -154,7 +187,8 @@ class Proxy:
             return self._start(request, downstream, None)
         if len(request.body) <= PEEK_AT_ONCE:
             return self._start(request, downstream, look_at_once(request.body, whole=plan.must_look))
-        admission = Admission(request, downstream, self._start, self._admission_over)
+        admit = partial(self._start, request, downstream)
+        admission = Admission(request, downstream, look(request.body), admit, self._admission_over)
         self._admissions.add(admission)
         admission.go(self._cooperator)
         return admission
@@ -173,7 +207,7 @@ class Proxy:
 
     # -- admission
 
-    def _admission_over(self, admission: Admission, abandoned: bool) -> None:
+    def _admission_over(self, admission: Admission[Any], abandoned: bool) -> None:
         self._admissions.discard(admission)
         if abandoned:
             request = admission.request
@@ -191,6 +225,8 @@ class Proxy:
         request_id = self._request_id(request.head)
         if plan.preflight and self._answer_preflight(request, route, request_id, downstream):
             return NOBODY
+        credentials = request.head.headers
+        query_key = b"" if self._keys is None else self._keys.in_query(request.path)
         if self._keys is not None and not self.configuration.auth.forward:
             plan.strip(request, self._keys)
         if route.stand_ins is not None and route.stand_ins.early:
@@ -203,24 +239,41 @@ class Proxy:
         # A POST to an API that we do not know: what its clients make of a head that upstream did not send, nobody can tell.
         stranger = dialect.name == "sse" and route.config.dialect == "auto" and request.head.method != b"GET"
         commits = streaming and (not stranger or route.config.streaming == "always")
-        conductor = Forwarder(
-            self,
-            route,
-            request,
-            downstream,
-            dialect,
-            streaming=streaming,
-            commits=commits,
-            pads=route.policy.pads_json and not streaming and brings_json(request) and request.head.method != b"HEAD",
-            interval=plan.interval(route.policy.interval),
-            members=members or {},
-            show_text=commits and members is not None and dialect.may_show_text(members),
-            request_id=request_id,
-        )
+        traits: Traits = {
+            "streaming": streaming,
+            "commits": commits,
+            "pads": route.policy.pads_json and not streaming and brings_json(request) and request.head.method != b"HEAD",
+            "interval": plan.interval(route.policy.interval),
+            "members": members or {},
+            "show_text": commits and members is not None and dialect.may_show_text(members),
+            "request_id": request_id,
+        }
+        if route.caches and self._cached is not None:
+            from txsse.proxy.cached import Asked
+
+            return self._cached.open(
+                Asked(
+                    request=request,
+                    downstream=downstream,
+                    route=route,
+                    dialect=dialect,
+                    traits=traits,
+                    credentials=credentials,
+                    query_key=query_key,
+                    opaque=plan.opaque,
+                )
+            )
+        return self._conduct(Forwarder(self, route, request, downstream, dialect, **traits))
+
+    def _conduct(self, conductor: Conductor) -> Exchange:
         self.exchanges.add(conductor)
         self._ledger.began(conductor)
         conductor.begin()
         return conductor
+
+    def _refuse_found(self, asked: Asked, found: Found) -> None:
+        assert found.error is not None
+        self.refuse(found.error, asked.request.head, asked.request.path, asked.request.peer, asked.downstream)
 
     def _request_id(self, head: RequestHead | None) -> bytes:
         """The client's, or a new one."""
@@ -243,7 +296,7 @@ class Proxy:
     def upstream_head(self, conductor: Conductor, authority: bytes) -> bytes:
         request = conductor.request
         plan = plan_of(request.head, self.table, self.instance)
-        outline = plan.outline(request, conductor.route, writes_stream=conductor.streaming or conductor.pads)
+        outline = plan.outline(request, conductor.route, writes_stream=conductor.streaming or conductor.pads or conductor.records)
         return outline.fill(authority, conductor.request_id, len(request.body))
 
     def relayed_headers(self, conductor: Conductor, head: ResponseHead) -> tuple[Prepared, Headers]:
@@ -271,7 +324,8 @@ class Proxy:
         self._ledger.ended(conductor, done, self.alarms.seconds())
 
     def _about(self, conductor: Conductor) -> Headers:
-        return about(conductor.request_id, self._cold_start_header, conductor.cold)
+        told = about(conductor.request_id, self._cold_start_header, conductor.cold)
+        return [*conductor.notes, *told] if conductor.notes else told
 
     # -- for our own pages (PagesView)
 
@@ -309,6 +363,10 @@ class Proxy:
         self._cooperator.stop()
         self.alarms.stop()
         self._ledger.close()
+
+    def close_store(self) -> Deferred[None]:
+        """Fires when what is kept is written."""
+        return succeed(None) if self.caching is None else self.caching.store.close()
 
 
 def _no_route() -> ProxyError:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from txsse.dialects.usage import Usage
 from txsse.errors import CODES, Outcome, ProxyError
 from txsse.exchange import actions as act
 from txsse.logs import AccessLog, Entry
@@ -34,6 +35,8 @@ class Tally:
     was_held: bool = False
     dispatched: float = 0.0
     first_byte: float | None = None
+    usage: Usage | None = None
+    model: str = ""
 
 
 class Ledger:
@@ -101,6 +104,8 @@ class Ledger:
             metrics.first_byte_seconds[route.name].observe(first_byte)
         if done.unterminated:
             metrics.unterminated[route.name] += 1
+        if tally.usage is not None and status == 200:
+            metrics.count_tokens(route.name, tally.model or conductor.model, tally.usage, cached=conductor.cache in ("hit", "coalesced"))
         if done.code in CODES and not tally.refused:
             metrics.stream_errors[done.code] += 1
         if self._access_log is None:
@@ -125,6 +130,9 @@ class Ledger:
                 keepalives=tally.keepalives,
                 cold=conductor.cold,
                 streaming=conductor.streaming,
+                cache=conductor.cache,
+                usage=tally.usage,
+                model=tally.model,
                 request_id=conductor.request_id,
             )
         )

@@ -55,6 +55,41 @@ def policy_of(route: model.Route, upstream: model.Upstream) -> Policy:
     )
 
 
+def run_policy(policy: Policy) -> Policy:
+    """How a run behaves on a route with this *policy*: silent, and patient as long as its readers are.
+
+    Only where the wait's end means a fallback the run ends it, for all; else each reader's own wait does.
+    """
+    falls_back = policy.falls_back and not 0 < policy.total <= policy.hold_timeout
+    return attrs.evolve(
+        policy,
+        unheard=True,
+        hold_timeout=policy.hold_timeout if falls_back else 0,
+        falls_back=falls_back,
+        total=0,
+        form="none",
+        heartbeat=0,
+        message="",
+        normalise=False,
+        pads_json=False,
+    )
+
+
+def reader_policy(policy: Policy) -> Policy:
+    """How those behave who read a run of a route with this *policy*: what an upstream may take is the run's business."""
+    return attrs.evolve(
+        policy,
+        hold_timeout=0 if run_policy(policy).falls_back else policy.hold_timeout,
+        falls_back=False,
+        overflow_falls_back=False,
+        first_byte=0,
+        idle=0,
+        counts_tokens=False,
+        comments_count=True,
+        loading_status=frozenset(),
+    )
+
+
 @attrs.define(eq=False)
 class Room:
     """Where a route's held requests wait; a reload does not empty it."""
@@ -80,6 +115,8 @@ class BoundRoute:
     wanted_model: re.Pattern[str] | None
     room: Room = attrs.field(factory=Room)
     stand_ins: StandIns | None = None
+    for_runs: BoundRoute | None = None  # as those see it who ask for many
+    for_readers: BoundRoute | None = None  # .. and those who read what another one asked for
     _spoken: dict[Dialect, Dialect] = attrs.field(init=False, factory=dict)  # as this route's style varies them
 
     @classmethod
@@ -105,6 +142,16 @@ class BoundRoute:
             headers=tuple((name.lower().encode("latin-1"), glob(value)) for name, value in match.header.items()),
             wanted_model=glob(match.model) if match.model else None,
         )
+
+    @property
+    def caches(self) -> bool:
+        return self.config.cache.mode != "off"
+
+    def prepare(self) -> None:
+        """Everything else about it is known: make what follows from it."""
+        if self.caches:
+            self.for_runs = attrs.evolve(self, policy=run_policy(self.policy))
+            self.for_readers = attrs.evolve(self, policy=reader_policy(self.policy))
 
     def dialect(self, path: str) -> Dialect:
         """The one that a request for this decoded path speaks."""

@@ -1,0 +1,420 @@
+"""The cache of a proxy: which requests are answered from it, which share one stream, and what of that is kept.
+
+A request of a route that caches is looked up before anything is asked of its upstream: in the store, then among the runs under way. Only
+what is found nowhere goes upstream, as a run that whoever asks the same meanwhile may join.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Generator, Iterable
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Cooperator
+from twisted.logger import Logger
+
+from txsse.clock import Alarms
+from txsse.dialects import DIALECTS, Dialect
+from txsse.errors import ProxyError
+from txsse.interfaces import Request
+from txsse.metrics import CacheResult, Metrics
+from txsse.proxy.playback import Stored
+from txsse.proxy.routes import BoundRoute
+from txsse.proxy.run import Run
+from txsse.recordings.convert import to_document, to_stream
+from txsse.recordings.directives import Directives, parse
+from txsse.recordings.entry import Entry
+from txsse.recordings.heads import objection, told_again
+from txsse.recordings.key import Uncacheable, digest, make_key, scope_of, twins
+from txsse.recordings.lookup import CacheLookup, Question
+from txsse.recordings.verdict import judge
+from txsse.recordings.view import Glimpse
+from txsse.wire.comments import may_hold_comments, without_comments
+from txsse.wire.eventstream import is_event_stream
+from txsse.wire.headers import Headers, get
+from txsse.wire.peek import at_once
+
+if TYPE_CHECKING:
+    from txsse.recordings.store import Store
+
+JUDGED_AT_ONCE: Final = 64 * 1024
+"""Bytes of an answer that is looked through in one go before its readers hear of its end; a longer one is looked through in turns."""
+
+LOOKUP_DEADLINE: Final = 0.25
+"""Seconds that somebody else's look-up gets."""
+
+_OPT_IN: Final = b"x-txsse-cache"
+_NO: Final = frozenset((b"0", b"off", b"false", b"no", b""))
+_CONDITIONAL: Final = frozenset((b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"))
+
+
+class _LeftOut(Exception):
+    """The route's mode leaves the request out, or it does not want to be looked up."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@attrs.frozen
+class Found:
+    """What became of a look-up.
+
+    :param result: as in ``txsse_cache_total``.
+    :param reason: why it is not looked up, or cannot be kept.
+    :param source: what answers in the upstream's place.
+    :param question: what a run is to be kept under, in a miss.
+    :param error: what the request is refused with.
+    """
+
+    result: CacheResult
+    reason: str = ""
+    source: Stored | Run | None = None
+    question: Question | None = None
+    error: ProxyError | None = None
+
+
+class Asking(Protocol):
+    """A request that is to be looked up."""
+
+    @property
+    def request(self) -> Request: ...
+
+    @property
+    def route(self) -> BoundRoute: ...
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    @property
+    def streaming(self) -> bool: ...
+
+    @property
+    def credentials(self) -> Headers:
+        """The fields of its head as they came, keys of this proxy among them."""
+
+    @property
+    def query_key(self) -> bytes:
+        """A key of this proxy that came in the query, or "" ."""
+
+    @property
+    def opaque(self) -> bool:
+        """Its body is in a content coding."""
+
+
+class Caching:
+    """Of one proxy.
+
+    :param wall: Unix time in seconds.
+    :param limit: bytes that all recordings may take together.
+    :param lookup: somebody else's idea of what is the same.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        store: Store,
+        metrics: Metrics,
+        alarms: Alarms,
+        cooperator: Cooperator,
+        wall: Callable[[], float],
+        limit: int,
+        lookup: CacheLookup | None = None,
+    ) -> None:
+        self.store = store
+        self._metrics = metrics
+        self._alarms = alarms
+        self._cooperator = cooperator
+        self._wall = wall
+        self._limit = limit
+        self._lookup = lookup
+        self._runs: dict[bytes, Run] = {}  # those that can be joined
+        self._questions: dict[Run, Question] = {}
+        self._settling: dict[bytes, list[Deferred[None]]] = {}  # being looked through: who waits for the verdict
+
+    # -- looking up
+
+    def look_up(self, asking: Asking) -> Generator[Deferred[Any] | None, None, Found]:
+        """Find what answers a request. Gives way with ``None`` for a turn of the reactor, or with what is to be waited for."""
+        control = parse(asking.request.head.headers)
+        found = yield from self._find(asking, control)
+        self._metrics.cache[found.result] += 1
+        if found.reason:
+            self._metrics.cache_refusals[found.reason] += 1
+        return found
+
+    def _find(self, asking: Asking, control: Directives) -> Generator[Deferred[Any] | None, None, Found]:
+        if control.only_if_cached and (control.no_cache or control.no_store):
+            return _not_there()
+        if control.no_store:
+            return Found("bypass", "no_store")
+        try:
+            question = yield from self._question(asking)
+        except _LeftOut as left_out:
+            return _not_there() if control.only_if_cached else Found("bypass", left_out.reason)
+        except Uncacheable as uncacheable:
+            return _not_there() if control.only_if_cached else Found("uncacheable", uncacheable.reason)
+        if control.no_cache:
+            return Found("bypass", "no_cache", question=question)
+        entry = yield from self._stored(question, asking, control)
+        if entry is not None:
+            return Found("hit", source=Stored(entry, self._alarms, asking.route.config.cache, by_lines=DIALECTS[entry.dialect].by_lines))
+        if control.only_if_cached:
+            return _not_there()
+        run = self._runs.get(question.key)
+        if run is not None and run.joinable and asking.route.config.cache.coalesce:
+            return Found("coalesced", source=run)
+        return Found("miss", question=question)
+
+    def _question(self, asking: Asking) -> Generator[Deferred[Any] | None, None, Question]:
+        """:raises _LeftOut: it is not to be looked up; :exc:`Uncacheable`: it cannot be."""
+        request, route, cache = asking.request, asking.route, asking.route.config.cache
+        fields = request.head.headers
+        if request.head.method != b"POST":
+            raise Uncacheable("method")
+        if asking.opaque:
+            raise Uncacheable("encoded")
+        if any(name.lower() in _CONDITIONAL for name, _ in fields):
+            raise _LeftOut("conditional")
+        wanted = _wanted(asking.credentials)
+        if wanted is False or (cache.mode == "opt-in" and not wanted):
+            raise _LeftOut("not_asked_for")
+        scope = scope_of(asking.credentials, cache.scope, asking.query_key)
+        summary = yield from digest(request.body, frozenset(cache.ignore))
+        if cache.mode == "deterministic" and not wanted and not summary.deterministic:
+            raise _LeftOut("not_deterministic")
+        return Question(
+            make_key(**_about(asking, scope), digest=summary),
+            route.name,
+            asking.dialect.name,
+            request.head.decoded_path,
+            request.body,
+            asking.streaming,
+            scope,
+            summary,
+        )
+
+    def _stored(self, question: Question, asking: Asking, control: Directives) -> Generator[Deferred[Any] | None, None, Entry | None]:
+        while question.key in self._settling:
+            verdict: Deferred[None] = Deferred()
+            self._settling[question.key].append(verdict)
+            yield verdict
+        entry = yield from self._get(question.key, control)
+        if entry is None and asking.route.config.cache.convert:
+            for other in twins(question.digest, streamed=question.streamed):
+                twin = yield from self._get(make_key(**_about(asking, question.credential), digest=other), control)
+                entry = None if twin is None else _converted(twin, question)
+                if entry is not None:
+                    return entry
+        if entry is None and self._lookup is not None:
+            entry = yield from self._similar(self._lookup, question, control)
+        return entry
+
+    def _get(self, key: bytes, control: Directives) -> Generator[Deferred[Any] | None, None, Entry | None]:
+        now = self._wall()
+        entry = self.store.get(key, now)
+        if entry is None:
+            fetching = self.store.fetch(key, now)
+            if fetching is not None:
+                fetched: list[Entry | None] = []
+                yield fetching.addCallback(fetched.append)
+                entry = fetched[0] if fetched else None
+        if entry is not None and control.max_age is not None and entry.age(now) > control.max_age:
+            return None
+        return entry
+
+    def _similar(self, lookup: CacheLookup, question: Question, control: Directives) -> Generator[Deferred[Any] | None, None, Entry | None]:
+        """What somebody else finds; a failure of theirs, or no answer in time, is a miss."""
+        found: list[bytes | None] = []
+        asked = Deferred.fromCoroutine(_asked(lookup, question))
+        alarm = self._alarms.set(LOOKUP_DEADLINE, asked.cancel)
+        asked.addCallbacks(found.append, lambda failure: self._log.warn("cache look-up failed: {error}", error=failure.value))
+        yield asked
+        alarm.cancel()
+        key = found[0] if found else None
+        if key is None:
+            return None
+        entry = yield from self._get(key, control)
+        # Somebody else's index is no reason to show one client's answer to another.
+        return entry if entry is not None and entry.route == question.route and entry.streamed == question.streamed else None
+
+    # -- runs
+
+    def began(self, run: Run, question: Question) -> None:
+        """*run* asks upstream what *question* is; whoever asks it meanwhile may join."""
+        self._runs[question.key] = run
+        self._questions[run] = question
+
+    @property
+    def flights(self) -> int:
+        """How many can be joined."""
+        return len(self._runs)
+
+    def run_complete(self, run: Run) -> None:
+        """A clean end (:class:`~txsse.proxy.run.RunWatcher`): keep it, if it may be kept."""
+        question = self._questions[run]
+        head = run.head
+        assert head is not None
+        reason = objection(head) or ("fallback" if run.route.backend is not run.home.backend else "too_large" if run.recording.torn else "")
+        if reason:
+            self._metrics.cache_refusals[reason] += 1
+            return
+        body, ends, times = run.recording.joined()
+        run.let_go()
+        kind = get(head.headers, b"content-type")
+        streamed = run.streamed or DIALECTS[question.dialect].is_stream(kind) or is_event_stream(kind)
+        entry = Entry(
+            question.key,
+            question.route,
+            question.dialect,
+            streamed,
+            told_again(head.headers),
+            body,
+            ends,
+            times,
+            self._wall(),
+            run.home.config.cache.ttl,
+            *run.usage(),
+        )
+        steps = judge(question.dialect, streamed, body)
+        if len(body) <= JUDGED_AT_ONCE:
+            self._keep(entry, at_once(steps), question)
+            return
+        self._settling[question.key] = []
+        verdicts: list[str] = []
+        looking = self._cooperator.coiterate(_collect(steps, verdicts))
+        looking.addErrback(lambda failure: None)  # the proxy was closed, or nothing is kept for a bug of ours
+        looking.addCallback(lambda _: self._settled(entry, verdicts, question))
+
+    def _settled(self, entry: Entry, verdicts: list[str], question: Question) -> None:
+        if verdicts:
+            self._keep(entry, verdicts[0], question)
+        for waiting in self._settling.pop(question.key, ()):
+            waiting.callback(None)
+
+    def _keep(self, entry: Entry, reason: str, question: Question) -> None:
+        if reason:
+            self._metrics.cache_refusals[reason] += 1
+            return
+        entry = _uncommented(entry)
+        if not self.store.put(entry, self._wall()):
+            self._metrics.cache_refusals["too_large"] += 1
+            return
+        self._metrics.cache["store"] += 1
+        if self._lookup is not None:
+            try:
+                self._lookup.stored(question)
+            except Exception:
+                self._log.failure("a cache look-up's `stored` failed")
+
+    def run_over(self, run: Run) -> None:
+        """The end, whatever it was."""
+        question = self._questions.pop(run, None)
+        if question is not None and self._runs.get(question.key) is run:
+            del self._runs[question.key]
+
+    def age(self, entry: Entry) -> float:
+        return entry.age(self._wall())
+
+    # -- for the operator (CacheView)
+
+    @property
+    def limit(self) -> int:
+        return self._limit
+
+    @property
+    def used(self) -> int:
+        return self.store.bytes_used
+
+    @property
+    def count(self) -> int:
+        return self.store.count
+
+    def entries(self, route: str | None) -> Iterable[Glimpse]:
+        now = self._wall()
+        for each in self.store.entries():
+            if route is None or each.route == route:
+                yield Glimpse(
+                    each.key, each.route, each.dialect, each.model, each.size, each.age(now), max(each.expires - now, 0.0), each.hits
+                )
+
+    def purge(self, route: str | None) -> int:
+        return self.store.purge(route)
+
+    def delete(self, key: bytes) -> bool:
+        return self.store.delete(key)
+
+
+def _wanted(fields: Headers) -> bool | None:
+    """What the client says itself, if it does."""
+    told = get(fields, _OPT_IN)
+    return None if told is None else told.strip().lower() not in _NO
+
+
+def _not_there() -> Found:
+    text = "There is no stored answer to this request, and it asked for nothing else (only-if-cached)."
+    return Found("bypass", "only_if_cached", error=ProxyError("cache_miss", text))
+
+
+def _about(asking: Asking, scope: bytes) -> dict[str, Any]:
+    request, route = asking.request, asking.route
+    return {
+        "route": route.name,
+        "upstream": repr((route.backend.config.name, route.backend.config.all_urls)).encode(),
+        "method": request.head.method,
+        "target": request.path,
+        "dialect": asking.dialect.name,
+        "headers": request.head.headers,
+        "scope": scope,
+    }
+
+
+def _collect(steps: Generator[None, None, str], into: list[str]) -> Generator[None, None, None]:
+    into.append((yield from steps))
+
+
+async def _asked(lookup: CacheLookup, question: Question) -> bytes | None:
+    return await lookup.look_up(question)
+
+
+def _converted(entry: Entry, question: Question) -> Entry | None:
+    """*entry* as the other kind of answer; ``None``: not without a loss."""
+    if entry.streamed == question.streamed:
+        return None
+    if entry.streamed:
+        document = to_document(entry.dialect, entry.body)
+        pieces = None if document is None else [document]
+        kind = b"application/json"
+    else:
+        pieces = to_stream(entry.dialect, entry.body, include_usage=question.digest.wants_usage)
+        kind = DIALECTS[entry.dialect].content_type
+    if pieces is None:
+        return None
+    headers = [(name, value) for name, value in entry.headers if name.lower() != b"content-type"]
+    return _pieced(entry, pieces, [0.0] * len(pieces), streamed=not entry.streamed, headers=[(b"Content-Type", kind), *headers])
+
+
+def _pieced(entry: Entry, pieces: list[bytes], times: Iterable[float], **changes: Any) -> Entry:
+    """*entry* made of these pieces."""
+    body = b"".join(pieces)
+    return attrs.evolve(entry, body=body, ends=array("I", accumulate(map(len, pieces))), times=array("f", times), **changes)
+
+
+def _uncommented(entry: Entry) -> Entry:
+    """*entry* without upstream's signs of life."""
+    if not entry.streamed or DIALECTS[entry.dialect].by_lines or not may_hold_comments(entry.body):
+        return entry
+    pieces: list[bytes] = []
+    times: list[float] = []
+    begin = 0
+    for end, time in zip(entry.ends, entry.times, strict=True):
+        after_cr = begin > 0 and entry.body[begin - 1] == 13
+        if piece := without_comments(entry.body[begin:end], after_cr=after_cr):
+            pieces.append(piece)
+            times.append(time)
+        begin = end
+    return _pieced(entry, pieces, times)

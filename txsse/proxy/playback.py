@@ -1,0 +1,159 @@
+"""Something that was stored, as what a reader reads: its head at once, then its pieces at the pace of the route."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_right
+from typing import Final
+
+from txsse.clock import Alarm, Alarms
+from txsse.config.model import Cache
+from txsse.dialects.usage import Usage
+from txsse.exchange.voice import HoldStatus
+from txsse.proxy.run import MOST_AT_ONCE, Follower
+from txsse.recordings.entry import Entry
+from txsse.wire.http1 import ResponseHead
+
+_EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n?")
+_LINE_END: Final = re.compile(rb"\n")
+
+
+class Stored:
+    """An entry of a cache as a :class:`~txsse.proxy.reader.Source`.
+
+    :param by_lines: its stream is lines of JSON.
+    """
+
+    held = False
+
+    def __init__(self, entry: Entry, alarms: Alarms, cache: Cache, *, by_lines: bool) -> None:
+        self.entry = entry
+        self._alarms = alarms
+        self._cache = cache
+        self._by_lines = by_lines
+
+    def join(self, follower: Follower) -> None: ...
+
+    def leave(self, follower: Follower) -> None: ...
+
+    def wait(self, follower: Follower) -> None:
+        follower.go_on(cold=False)
+
+    def stop_waiting(self, follower: Follower) -> None: ...
+
+    def subscribe(self, follower: Follower) -> Playback:
+        return Playback(self.entry, follower, self._alarms, self._schedule())
+
+    def hold_status(self) -> HoldStatus:
+        return HoldStatus("", "stored", 0)
+
+    def usage(self) -> tuple[Usage | None, str]:
+        return self.entry.usage, self.entry.model
+
+    def _schedule(self) -> tuple[array[int], array[float]] | None:
+        """Where each piece ends and when it is due, in seconds from the first; ``None``: all at once."""
+        entry, cache = self.entry, self._cache
+        if cache.replay == "instant" or not entry.streamed:
+            return None
+        if cache.replay == "fixed":
+            pattern = _LINE_END if self._by_lines else _EVENT_END
+            ends = array("I", (match.end() for match in pattern.finditer(entry.body)))
+            if not ends or ends[-1] != len(entry.body):
+                ends.append(len(entry.body))
+            return ends, array("d", (cache.gap * index for index in range(len(ends))))
+        due, before, at = array("d"), 0.0, 0.0
+        for time in entry.times:
+            at += min(max(time - before, 0.0) / cache.speed, cache.max_gap)
+            before = time
+            due.append(at)
+        return entry.ends, due
+
+
+class Playback:
+    """One telling of an entry: the :class:`~txsse.interfaces.Dispatch` that its reader has."""
+
+    __slots__ = ("_alarm", "_alarms", "_at", "_began", "_due", "_ends", "_entry", "_follower", "_next", "_paused", "_playing")
+
+    def __init__(self, entry: Entry, follower: Follower, alarms: Alarms, schedule: tuple[array[int], array[float]] | None) -> None:
+        self._entry = entry
+        self._follower: Follower | None = follower
+        self._alarms = alarms
+        self._ends = entry.ends if schedule is None else schedule[0]
+        self._due = None if schedule is None else schedule[1]
+        self._at = 0  # bytes told
+        self._next = 0  # piece to be told next
+        self._began = alarms.seconds()
+        self._alarm: Alarm | None = None
+        self._paused = False
+        self._playing = False
+
+    def start(self) -> None:
+        """Tell the head, and what is due."""
+        entry, follower = self._entry, self._follower
+        if follower is None:
+            return
+        headers = list(entry.headers)
+        if not entry.streamed:
+            headers.append((b"Content-Length", b"%d" % len(entry.body)))
+        follower.cork()
+        follower.response_started(ResponseHead(200, b"OK", b"HTTP/1.1", headers))
+        self._play()
+        follower.uncork()
+
+    def _play(self) -> None:
+        if self._playing:
+            return
+        self._playing = True
+        try:
+            while self._follower is not None and not self._paused:
+                if self._at == len(self._entry.body):
+                    follower, self._follower = self._follower, None
+                    follower.response_ended()
+                    return
+                last = self._last_due()
+                if last < self._next:
+                    self._wait()
+                    return
+                end = self._ends[last]
+                data, self._at, self._next = self._entry.body[self._at : end], end, last + 1
+                self._follower.body_received(data)
+        finally:
+            self._playing = False
+
+    def _last_due(self) -> int:
+        """The last piece that may be told now; one less than the next if none may."""
+        fits = bisect_right(self._ends, self._at + MOST_AT_ONCE) - 1
+        if self._due is None:
+            return max(fits, self._next)
+        due = bisect_right(self._due, self._alarms.seconds() - self._began) - 1
+        return due if due < self._next else max(min(due, fits), self._next)
+
+    def _wait(self) -> None:
+        assert self._due is not None
+        delay = self._began + self._due[self._next] - self._alarms.seconds()
+        self._alarm = self._alarms.set(max(delay, 0.0), self._rang)
+
+    def _rang(self) -> None:
+        self._alarm = None
+        self._play()
+
+    # -- Dispatch
+
+    def abort(self) -> None:
+        self._follower = None
+        self._stop_clock()
+
+    def pause(self) -> None:
+        self._paused = True
+        self._stop_clock()
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._play()
+
+    def _stop_clock(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None

@@ -1,0 +1,421 @@
+"""One stream of an upstream that any number of readers follow: asked for once, written down, told to each at its own pace.
+
+A run is a conductor without a client. It holds, dispatches and is retried as any other, but what it relays goes into a recording and from
+there to its readers, each of which is a conductor too (:mod:`txsse.proxy.reader`) for whom the run is the upstream.
+
+A reader at the end of the recording is live: it is handed what comes as it comes, in the same call. One that does not read, or has come
+later, is behind: it reads pages until it has caught up. The upstream waits only if nobody is live and much is still to be read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from txsse.dialects.usage import Usage
+from txsse.errors import ProxyError
+from txsse.exchange import actions as act
+from txsse.exchange.relay import StreamRelay
+from txsse.interfaces import Failed, Fault, Receiver, Request
+from txsse.proxy.forwarder import Forwarder
+from txsse.recordings.recording import Recording, Space
+from txsse.wire.headers import NO_FIELDS, Headers, Prepared, without
+from txsse.wire.http1 import ResponseHead
+
+if TYPE_CHECKING:
+    from txsse.dialects import Dialect
+    from txsse.dialects.base import Members
+    from txsse.proxy.conductor import Owner
+    from txsse.proxy.routes import BoundRoute
+
+MOST_AT_ONCE: Final = 64 * 1024
+"""Bytes that a reader who is behind is handed at a time."""
+
+_NOT_READY: Final = Failed(Fault.UNREACHABLE, "not ready")
+_LEADERS_OWN: Final = (b"set-cookie", b"x-request-id")
+
+
+class Follower(Receiver, Protocol):
+    """Who reads a run: what an upstream tells of a dispatch, and what becomes of the wait before it."""
+
+    asked: bool
+    """The run was made for it."""
+
+    def go_on(self, *, cold: bool) -> None:
+        """The run has been sent upstream."""
+
+    def given_up(self, error: ProxyError) -> None:
+        """The run has failed; nothing follows."""
+
+
+class Nowhere:
+    """The client that a run does not have."""
+
+    stall_timeout = 0.0
+
+    def start(self, status: int, reason: bytes, headers: Headers, *, common: Prepared = NO_FIELDS, has_body: bool = True) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def cork(self) -> None: ...
+
+    def uncork(self) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def cut(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def pending(self) -> int:
+        return 0
+
+    def forget_body(self) -> None: ...
+
+
+_NOWHERE: Final = Nowhere()
+
+
+class RunWatcher(Protocol):
+    """Whose run it is."""
+
+    def run_complete(self, run: Run) -> None:
+        """It has ended well; its readers hear of it after this returns."""
+
+    def run_over(self, run: Run) -> None:
+        """It has ended, in whatever way."""
+
+
+class Run(Forwarder):
+    """
+    :param watcher: told of its end.
+    :param limit: of its recording, in bytes; *space*: where that takes its memory from.
+    :ivar recording: what upstream has said so far.
+    :ivar head: upstream's, once it has come.
+    :ivar streamed: it is a stream of events (or lines), relayed between them; else the recording holds bytes as they came.
+    :ivar over: nothing more comes; then *error* is why, or ``None``: it ended well.
+    """
+
+    __slots__ = (
+        "_corked_for",
+        "_live",
+        "_subscriptions",
+        "_waiting",
+        "_watcher",
+        "error",
+        "followers",
+        "has_body",
+        "head",
+        "over",
+        "recording",
+        "streamed",
+        "told",
+    )
+
+    records = True
+
+    def __init__(
+        self,
+        owner: Owner,
+        watcher: RunWatcher,
+        route: BoundRoute,
+        request: Request,
+        dialect: Dialect,
+        *,
+        streaming: bool,
+        members: Members,
+        request_id: bytes,
+        limit: int,
+        space: Space,
+    ) -> None:
+        assert route.for_runs is not None
+        copy = Request(
+            request.head, request.body, request.peer, request.secure, request.host, request.path, request.began, request.received
+        )
+        super().__init__(
+            owner,
+            route.for_runs,
+            copy,
+            _NOWHERE,
+            dialect,
+            streaming=streaming,
+            commits=False,
+            interval=route.policy.interval,
+            members=members,
+            show_text=False,
+            request_id=request_id,
+        )
+        self.recording = Recording(limit, space)
+        self.head: ResponseHead | None = None
+        self.has_body = True
+        self.streamed = False
+        self.over = False
+        self.error: ProxyError | None = None
+        self.told: tuple[Usage | None, str] = (None, "")
+        self.followers: set[Follower] = set()
+        self._watcher = watcher
+        self._waiting: set[Follower] = set()
+        self._subscriptions: set[Subscription] = set()
+        self._live: tuple[Subscription, ...] = ()
+        self._corked_for: tuple[Follower, ...] = ()
+
+    # -- for readers (Source)
+
+    @property
+    def joinable(self) -> bool:
+        """Whoever comes now can have all of it."""
+        return not self.recording.torn and self.error is None
+
+    def join(self, follower: Follower) -> None:
+        self.followers.add(follower)
+
+    def leave(self, follower: Follower) -> None:
+        """It reads no more. With the last one the run ends. Idempotent."""
+        if follower not in self.followers:
+            return
+        self.followers.discard(follower)
+        self._waiting.discard(follower)
+        if not self.followers and not self.over:
+            self.client_gone()
+
+    def wait(self, follower: Follower) -> None:
+        """Be told when the request is sent upstream."""
+        if self.error is not None:
+            follower.given_up(self.error)
+        elif self.over or not self.held:
+            follower.go_on(cold=self.cold)
+        else:
+            self._waiting.add(follower)
+
+    def stop_waiting(self, follower: Follower) -> None:
+        self._waiting.discard(follower)
+
+    def subscribe(self, follower: Follower) -> Subscription:
+        """Have the head and everything after it told to *follower*. It must not be called back before this has returned."""
+        subscription = Subscription(self, follower)
+        self._subscriptions.add(subscription)
+        return subscription
+
+    def usage(self) -> tuple[Usage | None, str]:
+        return self.told
+
+    def let_go(self) -> None:
+        """What was recorded is kept elsewhere: if nobody is behind, its memory is free."""
+        if len(self._live) == len(self._subscriptions):
+            self.recording.close()
+
+    # -- for subscriptions
+
+    def went_live(self, subscription: Subscription) -> None:
+        self._live = (*self._live, subscription)
+        if self.paused:
+            self.client_resumed()
+
+    def fell_behind(self, subscription: Subscription) -> None:
+        self._live = tuple(each for each in self._live if each is not subscription)
+        self._mind_the_gap()
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        self._subscriptions.discard(subscription)
+        if subscription.live:
+            self._live = tuple(each for each in self._live if each is not subscription)
+        if self.over and not self._subscriptions:
+            self.recording.close()
+        self._mind_the_gap()
+
+    def _mind_the_gap(self) -> None:
+        """With nobody live upstream has to wait, once there is enough for those who are behind."""
+        if self.over or self._machine is None:
+            return
+        enough = not self._live and bool(self._subscriptions) and self.head is not None and self.recording.half_full
+        if enough and not self.paused:
+            self.client_paused()
+        elif self.paused and not enough:
+            self.client_resumed()
+
+    # -- what a conductor does, for many
+
+    def cork(self) -> None:
+        super().cork()
+        self._corked_for = tuple(each.follower for each in self._subscriptions)
+        for follower in self._corked_for:
+            follower.cork()
+
+    def uncork(self) -> None:
+        corked, self._corked_for = self._corked_for, ()
+        for follower in corked:
+            follower.uncork()
+        super().uncork()
+
+    def _relayed(self, data: bytes, now: float) -> None:
+        recording, live = self.recording, self._live
+        if recording.torn and len(live) == len(self._subscriptions):
+            recording.pass_by()
+        else:
+            recording.append(data, now, needed=not live)
+        for subscription in live:
+            if subscription.live:
+                subscription.follower.body_received(data)
+        if not self._live:
+            self._mind_the_gap()
+
+    def _await_ready(self, action: act.AwaitReady) -> None:
+        super()._await_ready(action)
+        for subscription in list(self._subscriptions):  # sent, and come back
+            subscription.failed(_NOT_READY)
+
+    def _send_upstream(self, action: act.Dispatch) -> None:
+        super()._send_upstream(action)
+        waiting, self._waiting = self._waiting, set()
+        for follower in waiting:
+            follower.go_on(cold=self.cold)
+
+    def _relay_head(self, action: act.RelayHead) -> None:
+        self.head, self.has_body = action.head, action.has_body
+        self._forget_body()
+        for subscription in list(self._subscriptions):
+            subscription.begin()
+
+    def _open_relay(self, action: act.OpenRelay) -> None:
+        super()._open_relay(action)
+        self.streamed = isinstance(action.relay, StreamRelay)
+
+    def _refuse(self, action: act.Refuse) -> None:
+        self._end(action.error)
+
+    def _finish(self, action: act.Finish) -> None:
+        self._end(None)
+
+    def _end(self, error: ProxyError | None) -> None:
+        self.over, self.error = True, error
+        if error is None:
+            self.told = super().usage()
+            self._watcher.run_complete(self)
+        waiting, self._waiting = self._waiting, set()
+        for follower in waiting:
+            if error is None:
+                follower.go_on(cold=self.cold)
+            else:
+                follower.given_up(error)
+        for subscription in list(self._subscriptions):
+            subscription.over()
+
+    def _done(self, done: act.Done) -> None:
+        self._put_away()
+        if not self.over:  # nobody reads it any more, or a bug of ours
+            self._end(ProxyError("cancelled", "The stream was ended because nobody read it any more."))
+        if not self._subscriptions:
+            self.recording.close()
+        self._watcher.run_over(self)
+
+    def head_for(self, follower: Follower) -> ResponseHead:
+        """Upstream's head as *follower* may have it: what is between upstream and the one who asked first is not for the others."""
+        assert self.head is not None
+        head = self.head
+        if follower.asked:
+            return head
+        return ResponseHead(head.status, head.reason, head.version, without(head.headers, _LEADERS_OWN))
+
+
+class Subscription:
+    """One reader's place in a run: the :class:`~txsse.interfaces.Dispatch` that its conductor has."""
+
+    __slots__ = ("_after", "_begun", "_paused", "_pulling", "_run", "follower", "live")
+
+    def __init__(self, run: Run, follower: Follower) -> None:
+        self._run: Run | None = run
+        self.follower = follower
+        self.live = False
+        self._after = 0  # the last piece it was handed; while it is live, all
+        self._begun = False
+        self._paused = False
+        self._pulling = False
+
+    def start(self) -> None:
+        """Tell what there is to tell already."""
+        run = self._run
+        if run is None:
+            return
+        if run.head is not None:
+            self.begin()
+        elif run.over:
+            self.over()
+
+    def begin(self) -> None:
+        """The run has a head."""
+        run = self._run
+        if run is not None and not self._begun:
+            self._begun = True
+            self.follower.response_started(run.head_for(self.follower))
+            self._pull()
+
+    def over(self) -> None:
+        """The run has ended."""
+        if self.live or not self._begun:
+            self._tell_end()
+        else:
+            self._pull()
+
+    def failed(self, failed: Failed) -> None:
+        """It was for nothing."""
+        if not self._begun:
+            self._let_go()
+            self.follower.dispatch_failed(failed)
+
+    def _pull(self) -> None:
+        """Hand over what there is, as long as it is taken."""
+        if self._pulling:
+            return
+        self._pulling = True
+        try:
+            while (run := self._run) is not None and not self._paused and not self.live:
+                try:
+                    data, last = run.recording.read(self._after, MOST_AT_ONCE)
+                except LookupError:
+                    self._let_go()
+                    self.follower.given_up(ProxyError("replay_truncated", "This stream was read too slowly: part of it is gone."))
+                    return
+                if data:
+                    self._after = last
+                    self.follower.body_received(data)
+                elif run.over:
+                    self._tell_end()
+                else:
+                    self.live = True
+                    run.went_live(self)
+        finally:
+            self._pulling = False
+
+    def _tell_end(self) -> None:
+        run = self._run
+        if run is None:
+            return
+        error, begun = run.error, self._begun
+        self._let_go()
+        if error is not None:
+            self.follower.given_up(error)
+        elif begun:
+            self.follower.response_ended()
+
+    def _let_go(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            run.unsubscribe(self)
+            self.live = False
+
+    # -- Dispatch
+
+    def abort(self) -> None:
+        self._let_go()
+
+    def pause(self) -> None:
+        self._paused = True
+        if self.live and self._run is not None:
+            self.live = False
+            self._after = self._run.recording.last
+            self._run.fell_behind(self)
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            if self._begun:
+                self._pull()

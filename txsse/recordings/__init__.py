@@ -1,0 +1,1 @@
+"""Streams that are kept: recorded once, told again to many readers (cache, coalescing, resume)."""

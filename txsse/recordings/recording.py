@@ -1,0 +1,205 @@
+"""A stream written down while it is relayed: the list of its pieces that many readers go through, each at a place of its own.
+
+A piece is what upstream sent at a time: one event or some, never a part of one. Pieces are numbered from 1. They lie in pages, bytes one
+after the other and two numbers a piece, so that a recording takes hardly more memory than what it holds, however many read it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+PAGE: Final = 16 * 1024
+"""Bytes from which on a page takes no more pieces."""
+
+PER_PIECE: Final = 8
+"""Bytes that a piece takes besides its own: where it ends, and when it came."""
+
+PER_PAGE: Final = 512
+
+
+class Space(Protocol):
+    """Memory that all recordings share."""
+
+    def take(self, count: int) -> bool:
+        """*count* bytes more; ``False``: there are none left, and nothing was taken."""
+
+    def give(self, count: int) -> None:
+        """Back."""
+
+
+class Page:
+    """Pieces ``first`` to ``last``."""
+
+    __slots__ = ("data", "ends", "first", "next", "taken", "times")
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.taken = 0  # bytes of the shared memory
+        self.data: bytes | bytearray = bytearray()
+        self.ends = array("I")
+        self.times = array("f")
+        self.next: Page | None = None
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.ends) - 1
+
+    def begin_of(self, number: int) -> int:
+        """Where this piece begins; one more than the last: where that ends."""
+        index = number - self.first
+        return self.ends[index - 1] if index else 0
+
+
+class Recording:
+    """Append-only, bounded, and forgetful at its beginning where it must be.
+
+    :param limit: the most bytes it may take (:attr:`size`). From then on it is :attr:`torn`: it forgets what came first.
+    :param space: what it takes its memory from.
+    :ivar last: the number of the last piece; 0 if there is none.
+    :ivar first: that of the first piece that is still there; ``last + 1`` if there is none.
+    :ivar torn: it is not whole any more: no new reader can begin at its beginning.
+    """
+
+    __slots__ = ("_began", "_head", "_limit", "_page", "_space", "last", "size", "torn")
+
+    def __init__(self, limit: int, space: Space) -> None:
+        self._limit = limit
+        self._space = space
+        self._head = self._page = Page(1)
+        self._began = 0.0
+        self.last = 0
+        self.size = 0
+        self.torn = False
+
+    @property
+    def first(self) -> int:
+        return self._head.first
+
+    @property
+    def half_full(self) -> bool:
+        """There is enough in it for a reader who is behind."""
+        return self.torn or 2 * self.size >= self._limit
+
+    def append(self, piece: bytes, now: float, *, needed: bool = False) -> None:
+        """Write down *piece* (not empty), which came at *now* (seconds on any clock).
+
+        :param needed: somebody has yet to read it, so it is kept even if there is no memory for it. Who says so reads no more from
+            upstream before that is done.
+        """
+        number = self.last = self.last + 1
+        page = self._page
+        if number == 1:
+            self._began = now
+        if len(page.data) >= PAGE:
+            page = self._turn(number)
+        count = len(piece) + PER_PIECE if page.ends else len(piece) + PER_PIECE + PER_PAGE
+        if self.size + count <= self._limit and self._space.take(count):
+            page.taken += count
+            self.size += count
+        elif needed:
+            self.torn = True
+        elif not self._make_room(count):
+            self._drop_all()
+            self._head = self._page = Page(number + 1)
+            return
+        page.data += piece
+        page.ends.append(len(page.data))
+        page.times.append(now - self._began)
+
+    def pass_by(self) -> None:
+        """A piece that everybody has read and nobody needs, of a torn recording."""
+        self.last += 1
+        self._drop_all()
+        self._head = self._page = Page(self.last + 1)
+
+    def _turn(self, number: int) -> Page:
+        page = self._page
+        page.data = bytes(page.data)  # a bytearray keeps an eighth more than it needs
+        page.next = self._page = Page(number)
+        return self._page
+
+    def _make_room(self, count: int) -> bool:
+        """Let go of what came first until *count* more bytes fit, and take them; ``False``: they never do."""
+        self.torn = True
+        while self._head is not self._page:
+            self._drop()
+            if self.size + count <= self._limit and self._space.take(count):
+                self._page.taken += count
+                self.size += count
+                return True
+        return False
+
+    def _drop(self) -> None:
+        head = self._head
+        assert head.next is not None
+        self._head = head.next
+        self._give(head)
+
+    def _drop_all(self) -> None:
+        for page in self.pages():
+            self._give(page)
+
+    def _give(self, page: Page) -> None:
+        self.size -= page.taken
+        self._space.give(page.taken)
+        page.taken = 0
+
+    def forget(self, before: int) -> None:
+        """Of a torn recording nobody needs the pieces before this number any more."""
+        while self._head is not self._page and self._head.last < before:
+            self._drop()
+
+    def close(self) -> None:
+        """Nobody reads it any more: its memory is given back. What a reader still holds of it stays readable. Idempotent."""
+        self._drop_all()
+        self.torn = True
+        self._head = self._page = Page(self.last + 1)
+
+    def read(self, after: int, most: int) -> tuple[bytes, int]:
+        """What comes after piece number *after*, at least one piece and then not more than *most* bytes, never past its page; and the
+        number of its last piece. Nothing and *after* at the end.
+
+        :raises LookupError: what comes next is forgotten; :attr:`first` is what there is.
+        """
+        page = self._find(after + 1)
+        if page is None:
+            return b"", after
+        begin = page.begin_of(after + 1)
+        if len(page.data) - begin <= most:
+            return bytes(page.data[begin:]), page.last
+        last = after + 1
+        while last < page.last and page.ends[last + 1 - page.first] - begin <= most:
+            last += 1
+        return bytes(page.data[begin : page.ends[last - page.first]]), last
+
+    def _find(self, number: int) -> Page | None:
+        """The page on which that piece is; ``None``: there is none yet."""
+        if number > self.last:
+            return None
+        if number < self._head.first:
+            raise LookupError(number)
+        page = self._page
+        if number >= page.first:
+            return page
+        for page in self.pages():  # a hundred at most in a recording of 1 MiB
+            if number <= page.last:
+                return page
+        raise AssertionError(number)
+
+    def pages(self) -> Iterator[Page]:
+        page: Page | None = self._head
+        while page is not None:
+            yield page
+            page = page.next
+
+    def joined(self) -> tuple[bytes, array[int], array[float]]:
+        """All of it: the bytes, where each piece ends, when it came in seconds since the first."""
+        ends, times = array("I"), array("f")
+        before = 0
+        for page in self.pages():
+            ends.extend(array("I", [before + end for end in page.ends]))
+            times.extend(page.times)
+            before += len(page.data)
+        return b"".join(page.data for page in self.pages()), ends, times
