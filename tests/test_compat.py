@@ -14,9 +14,10 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
 from twisted.protocols.policies import WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.web.client import Agent
 
 from tests.front.tls import Careless, Unknown
-from txsse._compat import pending_bytes
+from txsse._compat import abort_body, pending_bytes
 
 MUCH = 8 * 1024 * 1024
 
@@ -90,6 +91,31 @@ def test_of_a_transport_without_these_attributes_nothing_is_known() -> None:
     transport = StringTransport()
     transport.write(b"x")
     assert pending_bytes(transport) is None
+
+
+async def test_the_connection_under_a_body_is_reset() -> None:
+    server = Server()
+    factory: Factory[Server] = Factory.forProtocol(lambda: server)
+    port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
+    asking = Agent(reactor).request(b"GET", b"http://127.0.0.1:%d/" % port.getHost().port)
+    await server.made
+    server.transport.write(b"HTTP/1.1 200 OK\r\n\r\nbody")
+    response = await asking
+    body = Client(4)
+    response.deliverBody(body)
+    await body.read
+    body.transport.pauseProducing()
+    abort_body(body.transport)
+    await server.lost
+    await body.lost
+    abort_body(body.transport)  # which is nothing any more
+    await port.stopListening()
+
+
+def test_a_body_without_such_a_connection_is_told_to_lose_it() -> None:
+    transport = StringTransport()
+    abort_body(transport)
+    assert transport.disconnecting and not transport.disconnected
 
 
 def test_nothing_is_pending_without_a_transport() -> None:

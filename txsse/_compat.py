@@ -44,6 +44,20 @@ def pending_bytes(transport: object) -> int | None:
     return None
 
 
+def abort_body(transport: Any) -> None:
+    """Reset the connection under a response's body; *transport* is what the web client gave the protocol the body is delivered to.
+
+    Why: it can only lose the connection (twisted#8227), which over TLS waits for the peer's goodbye, and for ever if reading is paused.
+
+    Private: ``TransportProxyProducer._producer``; ``None`` after the end of the response.
+    """
+    abort = getattr(getattr(transport, "_producer", None), "abortConnection", None)
+    if abort is None:
+        transport.loseConnection()
+    else:
+        abort()
+
+
 @attrs.frozen
 class Taken:
     """What was in a transport of Twisted.

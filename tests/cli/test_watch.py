@@ -27,6 +27,9 @@ from txsse.testing import (
     steps,
     stream,
 )
+from txsse.testing.http import head
+
+NAMED = head("HTTP/1.1 200 OK", ["Content-Type: text/event-stream", "Transfer-Encoding: chunked", "Location: /-/streams/S"])
 
 
 @pytest_twisted.async_yield_fixture()  # type: ignore[untyped-decorator]
@@ -108,6 +111,47 @@ async def test_a_cut_post_is_an_error_and_is_not_sent_again(upstream: ScriptedUp
     with pytest.raises(CommandError, match="cut in the middle"):
         await watch(reactor, Target(upstream.url, b"{}"), Terminal(StringIO()))
     assert len(upstream.requests) == 1
+
+
+async def test_a_cut_post_is_gone_on_with_at_the_location_its_answer_named(upstream: ScriptedUpstream) -> None:
+    async def script(connection: UpstreamConnection) -> None:
+        request = await connection.request()
+        if request.method == b"POST":
+            connection.send(NAMED + chunk(b"retry: 20\nid: S.1\ndata: a\n\n"))
+            connection.close()
+        else:
+            assert (request.target, request.header("last-event-id")) == (b"/-/streams/S", b"S.1")
+            connection.send(stream(b"id: S.2\ndata: b\n\n"))
+
+    out = StringIO()
+    upstream.script = script
+    assert await watch(reactor, Target(upstream.url, b"{}"), Terminal(out)) == 0
+    lines = shown(out)
+    assert lines[0] == lines[3] == "200 OK  text/event-stream"
+    assert "cut in the middle" in lines[2] and "again in 0.02 s" in lines[2]
+    assert [lines[1], *lines[4:]] == ["[id S.1] a", "[id S.2] b", "end"]
+
+
+async def test_comments_are_shown_where_they_stood(upstream: ScriptedUpstream) -> None:
+    upstream.script = steps(REQUEST, stream(b"data: 1\n\n: txsse\ndata: 2\n\n"), CLOSE)
+    out = StringIO()
+    assert await watch(reactor, Target(upstream.url), Terminal(out)) == 0
+    assert shown(out)[1:] == ["1", ".", "2", "end"]
+
+
+async def test_a_server_that_is_busy_is_asked_again_only_for_a_stream_that_has_begun(upstream: ScriptedUpstream) -> None:
+    busy = answer(b"busy", "429 Too Many Requests", ["Retry-After: 0"])
+    upstream.script = steps(REQUEST, busy, CLOSE)
+    assert await watch(reactor, Target(upstream.url), Terminal(StringIO())) == 1
+    upstream.script = steps(REQUEST, STREAM_HEAD + chunk(b"retry: 1\ndata: a\n\n"), CLOSE)
+    out = StringIO()
+    watching = Deferred.fromCoroutine(watch(reactor, Target(upstream.url), Terminal(out)))
+    await upstream.until(lambda: len(upstream.requests) == 2)
+    upstream.script = steps(REQUEST, busy, CLOSE)
+    await eventually(reactor, lambda: "429 Too Many Requests; again in " in out.getvalue())
+    upstream.script = steps(REQUEST, b"HTTP/1.1 204 No Content\r\n\r\n", CLOSE)
+    assert await watching == 0
+    assert shown(out)[-1] == "204 No Content  "
 
 
 async def test_an_http_error_is_shown_as_text(upstream: ScriptedUpstream) -> None:

@@ -297,3 +297,8 @@ def test_twins_have_keys_of_their_own_that_the_twin_finds() -> None:
     assert keys == [key_of(digest=with_form(form)) for form in DOCUMENTS]
     assert key_of(digest=question) not in keys
     assert not {*keys, key_of(digest=question)} & {key_of(digest=each) for each in (other, *twins(other, streamed=False))}
+
+
+@pytest.mark.parametrize(("form", "expected"), [*((form, False) for form in DOCUMENTS), *zip(STREAMS, (False, True, False), strict=True)])
+def test_a_stream_may_be_asked_to_tell_its_usage(form: dict[str, Any], expected: bool) -> None:
+    assert with_form(form).wants_usage is expected

@@ -12,9 +12,9 @@ from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.web.http_headers import Headers
 
 from txsse.cli.errors import CommandError
-from txsse.cli.reading import Comment, StreamReader
 from txsse.cli.terminal import Terminal, printable
 from txsse.cli.watch import reason_of
+from txsse.client.reading import Comment, StreamReader
 from txsse.config import Configuration, loads
 from txsse.demo import DemoBackend, DemoSettings
 from txsse.wire.eventstream import Event

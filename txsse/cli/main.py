@@ -28,7 +28,8 @@ def parser() -> argparse.ArgumentParser:
         "watch",
         help="print a stream's events with their arrival times",
         description="A streaming client: prints events with the seconds since the start, comments dimly, keepalives of txsse as dots. "
-        "A GET that was cut is taken up again with Last-Event-ID, unless the server answers 204. Ctrl-C ends it (exit status 130).",
+        "A GET that was cut, and a POST whose answer named a Location, is taken up again with Last-Event-ID until the server answers 204. "
+        "Ctrl-C ends it (exit status 130).",
     )
     watch.add_argument("url", metavar="URL", help="http:// or https://")
     watch.add_argument("--data", metavar="JSON", help="POST this JSON, or with @FILE what is in the file")

@@ -8,21 +8,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
-import treq
 from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectionDone
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import LoopingCall
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
-from twisted.web.http_headers import Headers
 
 from txsse.cli.errors import CommandError
-from txsse.cli.reading import Comment, StreamReader
 from txsse.cli.terminal import Terminal, printable
-from txsse.wire.eventstream import Event, EventTooLong, is_event_stream
+from txsse.client import Backoff, EventSource, State, StreamLost, StreamRefused
+from txsse.client.reading import Comment
+from txsse.wire.eventstream import Event, EventTooLong
 
-RECONNECT_AFTER = 3.0  # seconds, unless the stream said otherwise
 SPIN_EVERY = 0.1
-LONGEST_ERROR = 4096  # bytes of an error's body that are shown
 
 
 @attrs.frozen
@@ -87,9 +84,8 @@ class _Watching:
         self._terminal = terminal
         self._began = reactor.seconds()
         self._last_heard = self._began
-        self._heard = False  # a server has answered at least once
-        self._last_event_id = ""
-        self._pause = RECONNECT_AFTER
+        self._opened = False  # there was a stream at least once
+        self._hopeless: Exception | None = None  # why there will be none
 
     @property
     def _at(self) -> float:
@@ -100,109 +96,88 @@ class _Watching:
         self._terminal.spin(f"{self._reactor.seconds() - self._last_heard:.1f} s of silence")
 
     async def until_the_end(self) -> int:
-        while True:
-            try:
-                return await self._once()
-            except CancelledError:
-                raise
-            except EventTooLong as error:
-                raise CommandError(f"this is no event stream one can read: {error}") from None
-            except Exception as error:  # everything a connection can die of, from DNS to TLS
-                if _is_cancelled(error):
-                    raise CancelledError from None
-                if self._target.body is not None or not self._heard:
-                    raise CommandError(f"{reason_of(error)} after {self._at:.3f} s") from None
-                self._terminal.error(f"{reason_of(error)}; again in {self._pause:g} s", self._at)
-            await deferLater(self._reactor, self._pause)
-
-    async def _once(self) -> int:
-        """One connection from request to end; an end that was not clean is raised."""
-        method = "GET" if self._target.body is None else "POST"
-        response = await treq.request(
-            method,
+        source = EventSource(
             self._target.url,
             headers=self._headers(),
-            data=self._target.body,
-            unbuffered=True,
-            persistent=False,
+            body=self._target.body,
+            stop_at_end=True,
+            backoff=Backoff(jitter=0),
+            on_state=self._changed,
+            on_comment=self._comment,
             reactor=self._reactor,
         )
-        self._heard = True
-        self._last_heard = self._reactor.seconds()
-        content_type = ", ".join(response.headers.getRawHeaders("content-type", []))
-        self._terminal.dim(printable(f"{response.code} {response.phrase.decode('latin-1')}  {content_type}"), self._at)
-        if response.code == 204:
-            return 0
-        if response.code == 200 and is_event_stream(content_type.encode()):
-            await self._events(response)
+        try:
+            async with source:
+                async for event in source:
+                    self._event(event)
+            if self._hopeless is not None:
+                raise self._hopeless
+        except StreamRefused as refused:
+            return self._refused(refused)
+        except EventTooLong as error:
+            raise CommandError(f"this is no event stream one can read: {error}") from None
+        except CancelledError:
+            raise
+        except Exception as error:  # everything a connection can die of, from DNS to TLS
+            raise CommandError(f"{reason_of(error)} after {self._at:.3f} s") from None
+        if source.response is not None and source.response.code == 204:
+            self._head(204, source.response.phrase.decode("latin-1"), "")
+        else:
             self._terminal.dim("end", self._at)
-            return 0
-        return await self._text(response)
+        return 0
 
-    def _headers(self) -> Headers:
-        headers = Headers({"Accept": ["text/event-stream"], "Cache-Control": ["no-store"]})
-        if self._target.body is not None:
-            headers = Headers({"Accept": ["text/event-stream, application/json"], "Content-Type": ["application/json"]})
-        if self._last_event_id:
-            headers.setRawHeaders("Last-Event-ID", [self._last_event_id])
+    def _headers(self) -> dict[str, list[str]]:
         given: dict[str, list[str]] = {}
         for name, value in self._target.headers:
             given.setdefault(name.lower(), []).append(value)
-        for name, values in given.items():
-            headers.setRawHeaders(name, values)
-        return headers
+        if self._target.body is None:
+            return given
+        return {"accept": ["text/event-stream, application/json"], "content-type": ["application/json"]} | given
 
-    async def _events(self, response: Any) -> None:
-        reader = StreamReader()
-        wrong: list[EventTooLong] = []
+    def _changed(self, source: EventSource) -> None:
+        self._last_heard = self._reactor.seconds()
+        if source.state is State.OPEN and source.response is not None:
+            self._opened = True
+            content_type = ", ".join(source.response.headers.getRawHeaders("content-type", []))
+            self._head(source.response.code, source.response.phrase.decode("latin-1"), content_type)
+        elif source.state is State.CONNECTING and source.failure is not None:
+            if self._opened:
+                self._terminal.error(f"{reason_of(source.failure)}; again in {source.delay:g} s", self._at)
+            else:  # what has never begun is not tried again
+                self._hopeless = source.failure
+                source.close()
 
-        def received(data: bytes) -> None:
-            self._last_heard = self._reactor.seconds()
-            try:
-                for item in reader.feed(data):
-                    self._show(item)
-            except EventTooLong as error:
-                # Raised in here it would only end the connection, and look like a drop.
-                wrong.append(error)
-                raise
+    def _head(self, status: int, phrase: str, content_type: str) -> None:
+        self._terminal.dim(printable(f"{status} {phrase}  {content_type}"), self._at)
 
-        try:
-            await treq.collect(response, received)
-        finally:
-            self._last_event_id = reader.last_event_id or self._last_event_id
-            if reader.retry is not None:
-                self._pause = reader.retry / 1000
-            if wrong:
-                raise wrong[0]
+    def _comment(self, text: str) -> None:
+        self._last_heard = self._reactor.seconds()
+        comment = Comment(text)
+        said = text.removeprefix("txsse") if comment.keepalive else f" {text}"
+        self._terminal.dim(printable(f"{'.' if comment.keepalive else ':'}{said}"), self._at)
 
-    def _show(self, item: Event | Comment) -> None:
-        at = self._at
-        if isinstance(item, Comment):
-            text = item.text.removeprefix("txsse") if item.keepalive else f" {item.text}"
-            self._terminal.dim(printable(f"{'.' if item.keepalive else ':'}{text}"), at)
-            return
-        names = [item.type] if item.type != "message" else []
-        names += [f"id {item.id}"] if item.id else []
+    def _event(self, event: Event) -> None:
+        self._last_heard = self._reactor.seconds()
+        names = [event.type] if event.type != "message" else []
+        names += [f"id {event.id}"] if event.id else []
         prefix = f"[{', '.join(names)}] " if names else ""
-        for index, line in enumerate(item.data.split("\n")):
-            self._terminal.line(printable(prefix + line if not index else line), at)
+        for index, line in enumerate(event.data.split("\n")):
+            self._terminal.line(printable(prefix + line if not index else line), self._at)
 
-    async def _text(self, response: Any) -> int:
+    def _refused(self, refused: StreamRefused) -> int:
         """A response that is no event stream, an error mostly: its body as text. Returns the exit status."""
-        body = bytearray()
-        await treq.collect(response, body.extend)
-        for line in body[:LONGEST_ERROR].decode("utf-8", "replace").splitlines():
+        self._head(refused.status, refused.phrase, refused.content_type)
+        for line in refused.body.decode("utf-8", "replace").splitlines():
             self._terminal.line(printable(line), self._at)
-        return 0 if response.code < 400 else 1
-
-
-def _is_cancelled(error: Exception) -> bool:
-    """Cancelling a request before its head came raises ResponseNeverReceived around the CancelledError."""
-    return isinstance(error, ResponseFailed) and any(reason.check(CancelledError) for reason in error.reasons)
+        return 0 if refused.status < 400 else 1
 
 
 def reason_of(error: BaseException) -> str:
     """What a connection died of, in a few words for a person."""
+    if isinstance(error, StreamLost) and error.reason is not None:
+        return reason_of(error.reason)
+    if isinstance(error, StreamRefused):
+        return printable(f"{error.status} {error.phrase}")
     if isinstance(error, ResponseFailed) and error.reasons:
         inside = reason_of(error.reasons[0].value)
         return f"no answer ({inside})" if isinstance(error, ResponseNeverReceived) else f"cut in the middle of the answer ({inside})"

@@ -39,14 +39,15 @@ class EventStreamDecoder:
     What stands after the last empty line is never dispatched, so the end of the stream needs no call.
 
     :param max_event_bytes: the most that the lines of one event, and any line, may hold.
+    :param last_event_id: of the connection before, which holds until this stream sets another one.
     :ivar last_event_id: what a reconnecting client would send as Last-Event-ID.
     :ivar retry: the reconnection time in milliseconds, or ``None`` while the stream has not set one.
     """
 
     __slots__ = ("_after_cr", "_bom", "_data", "_event_retry", "_id", "_line", "_max", "_size", "_type", "last_event_id", "retry")
 
-    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
-        self.last_event_id = ""
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES, last_event_id: str = "") -> None:
+        self.last_event_id = last_event_id
         self.retry: int | None = None
         self._max = max_event_bytes
         self._bom: bytes | None = b""  # the stream's first bytes while they may be a byte order mark
@@ -55,7 +56,7 @@ class EventStreamDecoder:
         self._size = 0  # bytes of the current event's data so far
         self._data: list[str] = []
         self._type = ""
-        self._id = ""
+        self._id = last_event_id
         self._event_retry: int | None = None
 
     def feed(self, data: bytes) -> list[Event]:

@@ -22,8 +22,8 @@ class Comment:
 class StreamReader:
     """The decoder, with the comments that it leaves out."""
 
-    def __init__(self) -> None:
-        self._decoder = EventStreamDecoder()
+    def __init__(self, last_event_id: str = "") -> None:
+        self._decoder = EventStreamDecoder(last_event_id=last_event_id)
         self._tail = b""
 
     @property

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txsse.cli.reading import Comment, StreamReader
+from txsse.client.reading import Comment, StreamReader
 from txsse.wire.eventstream import MAX_EVENT_BYTES, Event, EventTooLong
 
 STREAM = b': txsse\nid: 1\ndata: a\n\n:odd\r\nretry: 20\r\nevent: x\r\ndata: b\r\n: txsse {"state":"waking"}\r\rdata: unfinished\n'
@@ -31,3 +31,9 @@ def test_a_line_without_an_end_is_refused_in_time() -> None:
     with pytest.raises(EventTooLong):
         for _ in range(3):
             reader.feed(b"x" * (MAX_EVENT_BYTES // 2 + 1))
+
+
+def test_the_id_of_the_connection_before_holds() -> None:
+    reader = StreamReader("s.7")
+    assert reader.feed(b"data: a\n\n") == [Event("message", "a", "s.7")]
+    assert reader.last_event_id == "s.7"
