@@ -39,7 +39,11 @@
 #define SUFFIX_LEN (sizeof SUFFIX - 1)
 #define STAMP_LEN (8 + 1 + 6 + 1 + 19)
 #define EVENT_LEN (PREFIX_LEN + STAMP_LEN + SUFFIX_LEN)
-#define DONE "data: [DONE]\n\n"
+/* How a stream ends: with its reason, or no cache would keep it. */
+#define DONE                                                                                                                                \
+    "data: {\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\"created\":0,\"model\":\"bench\","                               \
+    "\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"                                                                  \
+    "data: [DONE]\n\n"
 #define DONE_LEN (sizeof DONE - 1)
 
 /* The JSON answer: the same in two parts, the stream's number between them. */

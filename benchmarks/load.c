@@ -11,6 +11,9 @@
    ramp=0          seconds over which the connections are opened
    pad=0           bytes of each request, head and body together
    unique=0        1: no two requests alike: a field X-Request-Id, bodies of different length; the answers' heads differ as well
+   first=0         the first stream's number
+   same=0          1: every request asks for the same stream; when an event was sent, which may be long ago, is then of no account
+   vary=0          1: streams of different length, 1 to `events` events, more of them short than long
    keep=0          1: stop after the first event of each stream, say "ready", and stay until a line comes on standard input
    comments=0      1: comments may stand before events; say "held" when each client has a response head
    loose=0         1: only numbers and order of events are compared (for gateways that write the JSON anew)
@@ -32,7 +35,7 @@ struct client {
     int fd, fresh, first, comment, done, finished;
     int digits, cr; /* of a chunk's size line; the CR of a line end has come */
     enum state state;
-    unsigned id, seq;
+    unsigned id, n, seq;
     uint64_t began, last;
     size_t left;   /* of the chunk, or of the body */
     size_t filled; /* of the event in `line` */
@@ -45,7 +48,7 @@ struct samples {
     unsigned count;
 };
 
-static unsigned clients = 64, events = 10, gap, batch = 1, requests, pad, unique, keep, comments, loose;
+static unsigned clients = 64, events = 10, gap, batch = 1, requests, pad, unique, first_id, same, vary, keep, comments, loose;
 static double seconds = 2, ramp, limit = 60;
 static unsigned port, begun, completed, failed, reconnects, wrong, headed, firsts, open_clients;
 static uint64_t carried, body_bytes, comment_count, start_ns, stop_ns, last_ns, first_first_ns, last_first_ns;
@@ -117,7 +120,7 @@ static uint64_t mixed(unsigned number) { return (number + 1) * 0x9e3779b97f4a7c1
 static int compose(const struct client *c, char text[LINE], int room) {
     char body[LINE], field[64] = "";
     int len = sprintf(body, "{\"model\":\"bench\",\"stream\":%s,\"messages\":[{\"role\":\"user\",\"content\":\"" ORDER, events ? "true" : "false", c->id,
-                      events, gap, batch, unique, (unsigned)room);
+                      c->n, gap, batch, unique, (unsigned)room);
     memset(body + len, 'x', (size_t)room);
     len += room;
     len += sprintf(body + len, "\"}]}");
@@ -131,7 +134,10 @@ static int compose(const struct client *c, char text[LINE], int room) {
 static void request(struct client *c, uint64_t now) {
     char text[LINE];
     int len, room = 0;
-    c->id = begun++;
+    c->id = first_id + (same ? 0 : begun);
+    begun++;
+    c->n = events;
+    if (vary) c->n = 1 + (unsigned)(mixed(c->id) >> 24 & 0xffffff) % (events >> (mixed(c->id) >> 61));
     if (unique) room = (int)(mixed(c->id) >> 54);
     if (pad) room = (int)pad - compose(c, text, 0);
     len = compose(c, text, room < 0 ? 0 : room < MOST_PAD ? room : MOST_PAD);
@@ -207,7 +213,7 @@ static void loose_body(struct client *c, const char *at, size_t len, uint64_t no
 
 static void stream_body(struct client *c, const char *at, size_t len, uint64_t now) {
     while (len) {
-        size_t due = c->seq < events ? EVENT_LEN : DONE_LEN, take;
+        size_t due = c->seq < c->n ? EVENT_LEN : DONE_LEN, take;
         if (comments && !c->filled && (c->comment || *at == ':' || *at == '\n')) { /* a comment's line, or an empty one after it */
             const char *stop = memchr(at, '\n', len);
             comment_count += !c->comment && *at == ':';
@@ -223,7 +229,7 @@ static void stream_body(struct client *c, const char *at, size_t len, uint64_t n
         }
         if (!c->filled && len >= due) {
             take = due;
-            if (c->seq < events) event(c, at, now);
+            if (c->seq < c->n) event(c, at, now);
             else if (memcmp(at, DONE, DONE_LEN)) complain(c, "the end differs");
             else c->done = 1;
         } else {
@@ -232,7 +238,7 @@ static void stream_body(struct client *c, const char *at, size_t len, uint64_t n
             c->filled += take;
             if (c->filled == due) {
                 c->filled = 0;
-                if (c->seq < events) event(c, c->line, now);
+                if (c->seq < c->n) event(c, c->line, now);
                 else if (memcmp(c->line, DONE, DONE_LEN)) complain(c, "the end differs");
                 else c->done = 1;
             }
@@ -272,7 +278,7 @@ static void body(struct client *c, const char *at, size_t len, uint64_t now) {
 
 static void end(struct client *c, uint64_t now, int close_it) {
     if (!events) json_end(c);
-    else if (!c->done || c->seq != events) complain(c, "the stream ended early");
+    else if (!c->done || c->seq != c->n) complain(c, "the stream ended early");
     complete(c, now, close_it);
 }
 
@@ -449,7 +455,8 @@ static void option(const char *text) {
         unsigned *number;
         double *real;
     } known[] = {{"clients", &clients, 0}, {"events", &events, 0}, {"gap", &gap, 0},     {"batch", &batch, 0},       {"requests", &requests, 0},
-                 {"pad", &pad, 0},         {"unique", &unique, 0}, {"keep", &keep, 0},   {"comments", &comments, 0}, {"loose", &loose, 0},
+                 {"pad", &pad, 0},         {"unique", &unique, 0}, {"first", &first_id, 0}, {"same", &same, 0}, {"vary", &vary, 0}, {"keep", &keep, 0},
+                 {"comments", &comments, 0}, {"loose", &loose, 0},
                  {"seconds", 0, &seconds}, {"ramp", 0, &ramp},     {"limit", 0, &limit}};
     for (size_t i = 0; value && i < sizeof known / sizeof *known; i++)
         if (strlen(known[i].name) == (size_t)(value - text) && !strncmp(text, known[i].name, (size_t)(value - text))) {

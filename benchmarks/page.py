@@ -58,9 +58,9 @@ def _workloads(results: Results) -> Iterator[str]:
 def _figures(results: Results) -> Iterator[str]:
     titles = {"Short streams": STREAMS, "Events": EVENTS, "JSON requests, and memory": REQUESTS, "The kernel's part, and counts": INSIDE}
     for title, columns in titles.items():
-        yield from _list_table(title, *medians(results, columns))
+        yield from list_table(title, *medians(results, columns))
     if "held" in results.rounds:
-        yield from _list_table("Streams that wait", *held(results))
+        yield from list_table("Streams that wait", *held(results))
     for line in notes(results):
         yield from (f"* {line}", "")
     for line in results.bad():
@@ -71,7 +71,7 @@ def _ratios(results: Results) -> Iterator[str]:
     for ours in OURS:
         head, rows = ratios(results, ours)
         if rows:
-            yield from _list_table(results.labels[ours], head, rows)
+            yield from list_table(results.labels[ours], head, rows)
             yield from (f".. image:: benchmarks/{ours}.svg", f"   :alt: {results.labels[ours]} over nginx, HAProxy and Go", "")
 
 
@@ -83,7 +83,7 @@ def _bars(results: Results) -> Iterator[str]:
             yield f"* {results.labels[ours]}: {sum(one.met for one in mine)} of {len(mine)} met."
     yield ""
     head, rows = bars.table(results)
-    yield from _list_table("All of them", head, rows)
+    yield from list_table("All of them", head, rows)
 
 
 def _left(results: Results) -> Iterator[str]:
@@ -108,7 +108,7 @@ def _profile(title: str, found: dict[str, Any]) -> Iterator[str]:
     )
     yield ""
     rows = [[f"``{function}``", f"{share:.1%}", f"{share * each:.2f}"] for function, share in found["functions"][:HOTTEST]]
-    yield from _list_table("", ["function", "share", f"µs per {unit}"], rows)
+    yield from list_table("", ["function", "share", f"µs per {unit}"], rows)
 
 
 def _dots(results: Results, ours: str) -> list[Dot]:
@@ -120,7 +120,7 @@ def _dots(results: Results, ours: str) -> list[Dot]:
     ]
 
 
-def _list_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def list_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     yield from (f".. list-table:: {title}".rstrip(), "   :header-rows: 1", "")
     for row in [head, *rows]:
         yield from (f"   {'*' if not number else ' '} - {cell}".rstrip() for number, cell in enumerate(row))

@@ -68,7 +68,8 @@ class Peer:
     :ivar quick: it is part of ``make bench-quick``.
     :ivar context: there for comparison only, no bar is set by it: it takes part in every third round.
     :ivar slow_start: it takes seconds to start, so one process serves a whole round: the memory of its streams is measured first.
-    :ivar variants: other commands by name: ``held`` for streams that wait, ``no admin`` without what is started for administration.
+    :ivar variants: other commands by name: ``held`` for streams that wait, ``no admin`` without what is started for administration,
+        ``cache`` with answers kept in memory.
     :ivar loose: it writes the JSON anew, so only numbers and order of the events are compared.
     :ivar lighter: options of the load generator that replace a workload's own, by workload: what would take minutes otherwise.
     """
@@ -144,6 +145,10 @@ def _txsse(reactor: Sequence[str], admin: str = "") -> Command:
     return command
 
 
+def _txsse_with(reactor: Sequence[str], template: str) -> Command:
+    return lambda twistd, place: (twistd, *reactor, "-n", "--pidfile=", "sse-proxy", "--config", place.fill(template))
+
+
 def _ours(name: str, label: str, program: Callable[[], str | None], *reactor: str) -> Peer:
     """txsse on one reactor, in all its forms."""
     command = _txsse(reactor)
@@ -156,15 +161,19 @@ def _ours(name: str, label: str, program: Callable[[], str | None], *reactor: st
         quick=True,
         variants={
             "no admin": _txsse(reactor, admin="none"),
-            "held": lambda twistd, place: (
-                *(twistd, *reactor, "-n", "--pidfile=", "sse-proxy"),
-                *("--config", place.fill("txsse-held.toml")),
-            ),
+            **{name: _txsse_with(reactor, f"txsse-{name}.toml") for name in ("held", "cache")},
             "sampled": lambda twistd, place: (
                 *(str(Path(twistd).parent / "python"), str(PROXIES / "sampled.py"), str(place.directory / "samples.json")),
                 *command(twistd, place)[1:],
             ),
         },
+    )
+
+
+def _litellm(template: str) -> Command:
+    return lambda program, place: (
+        *(program, "--host", "127.0.0.1", "--port", str(place.port)),
+        *("--config", place.fill(template), "--num_workers", "1"),
     )
 
 
@@ -269,21 +278,12 @@ PEERS = (
         "litellm",
         "LiteLLM, 1 worker",
         _found(".venv-peers/bin/litellm"),
-        lambda program, place: (
-            program,
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(place.port),
-            "--config",
-            place.fill("litellm.yaml"),
-            "--num_workers",
-            "1",
-        ),
+        _litellm("litellm.yaml"),
         distributions=("litellm",),
         slow_start=True,
         loose=True,
         lighter=_SLOWEST,
         environment={"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+        variants={"cache": _litellm("litellm-cache.yaml")},
     ),
 )

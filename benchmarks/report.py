@@ -110,7 +110,7 @@ def summary(results: Results) -> str:
     """Everything as text for a terminal."""
     tables = [medians(results, columns) for columns in (STREAMS, EVENTS, REQUESTS, INSIDE)]
     tables += [held(results), *(ratios(results, ours) for ours in OURS), bars.table(results)]
-    parts = [_markdown(head, rows) for head, rows in tables if rows]
+    parts = [markdown(head, rows) for head, rows in tables if rows]
     return "\n\n".join([*parts, *notes(results), *(f"BAD: {line}" for line in results.bad())])
 
 
@@ -135,7 +135,7 @@ def notes(results: Results) -> Iterator[str]:
         yield f"Something else had the core of txsse for {disturbance:.1%} of the time (median of its measurements)."
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [head, *rows]]
     lines.insert(1, ["-" * width for width in widths])

@@ -2,7 +2,8 @@
 
    usage: upstream PORT          (0: any; prints "port N" when it listens)
 
-   A POST is answered as the order in its body says (see common.h); any other request gets a small JSON 200. */
+   A POST is answered as the order in its body says (see common.h); any other request gets a small JSON 200 that tells how many orders
+   there were. */
 
 #include "common.h"
 
@@ -23,6 +24,7 @@ struct conn {
 
 static struct conn *conns[MAX_FD];
 static int poller, timer;
+static unsigned orders;
 /* All streams of a run share one gap, so the queue is in the order of their times. */
 static struct conn queue = {.prev = &queue, .next = &queue};
 static char *out;
@@ -142,7 +144,11 @@ static int read_order(struct conn *c, const char *body, size_t len) {
     unsigned pad;
     int used = 0;
     c->id = c->n = c->unique = 0;
-    if (!order) return 1;
+    if (!order) {
+        c->id = orders;
+        return 1;
+    }
+    orders++;
     if (sscanf(order, "bench id=%u n=%u gap=%u batch=%u unique=%u pad=%u:%n", &c->id, &c->n, &c->gap, &c->batch, &c->unique, &pad, &used) != 6 ||
         !used)
         return 0;

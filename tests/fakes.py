@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import attrs
 from twisted.internet.task import Clock
@@ -17,8 +17,11 @@ from txsse.interfaces import Failed, Receiver, Request
 from txsse.proxy.conductor import Conductor
 from txsse.proxy.forwarded import TrustedProxies
 from txsse.proxy.forwarder import Forwarder
+from txsse.proxy.reader import Reader, Source
 from txsse.proxy.routes import BoundRoute
+from txsse.proxy.run import Run
 from txsse.proxy.stand_ins import Instead
+from txsse.recordings.store import Quota
 from txsse.upstream.backend import Backend
 from txsse.upstream.room import Waiter
 from txsse.upstream.state import State
@@ -151,6 +154,10 @@ class FakeGate:
             self.taken += 1
         return self.ready
 
+    def take_slot(self) -> bool:
+        self.taken += 1
+        return True
+
     def give_back(self) -> None:
         self.taken -= 1
         assert self.taken >= 0, "a slot was given back twice"
@@ -273,7 +280,48 @@ class FakeOwner:
         self.ended.append(done)
 
 
-class Stage:
+def a_request(clock: Clock, *, method: bytes = b"POST", body: bytes = b'{"stream":true}', headers: Headers | None = None) -> Request:
+    """One that has come this moment."""
+    now = clock.seconds()
+    head = RequestHead(method, b"/v1/chat/completions", b"HTTP/1.1", [(b"Host", b"x"), *(headers or [])])
+    return Request(head, body, "192.0.2.1", False, b"x", b"/v1/chat/completions", now, now)
+
+
+def bound(route: model.Route, backend: FakeBackend, fallback: FakeBackend | None = None) -> BoundRoute:
+    """*route* tied to *backend*. It caches everything where it does not say otherwise."""
+    if route.cache.mode == "off":
+        route = attrs.evolve(route, cache=attrs.evolve(route.cache, mode="all"))
+    found = BoundRoute.bind(route, cast(Backend, backend), "test", TrustedProxies(), cast("Backend | None", fallback))
+    found.prepare()
+    return found
+
+
+class _Scene:
+    """Time, and a backend that the test lets speak."""
+
+    clock: Clock
+    backend: FakeBackend
+
+    def wait(self, seconds: float, step: float = STEP) -> None:
+        """Time passes in small steps, as in a reactor that has much to do."""
+        for _ in range(round(seconds / step)):
+            self.clock.advance(step)
+
+    def answer(self, status: int = 200, kind: bytes = b"text/event-stream", *more: tuple[bytes, bytes]) -> None:
+        self.backend.last.receiver.response_started(ResponseHead(status, b"OK", b"HTTP/1.1", [(b"Content-Type", kind), *more]))
+
+    def body(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self.backend.last.receiver.body_received(piece)
+
+    def ended(self) -> None:
+        self.backend.last.receiver.response_ended()
+
+    def failed(self, failed: Failed) -> None:
+        self.backend.last.receiver.dispatch_failed(failed)
+
+
+class Stage(_Scene):
     """An exchange with everything around it."""
 
     def __init__(
@@ -295,9 +343,7 @@ class Stage:
             self.backend.config = upstream
         self.route = BoundRoute.bind(route or model.Route(name="llama"), cast(Backend, self.backend), "test", TrustedProxies())
         self.downstream = RecordingDownstream(self.clock)
-        now = self.clock.seconds()
-        head = RequestHead(method, b"/v1/chat/completions", b"HTTP/1.1", [(b"Host", b"x")])
-        self.request = Request(head, body, "192.0.2.1", False, b"x", b"/v1/chat/completions", now, now)
+        self.request = a_request(self.clock, method=method, body=body)
         self.conductor = Forwarder(
             self.owner,
             self.route,
@@ -316,25 +362,119 @@ class Stage:
         self.conductor.begin()
         return self
 
-    def wait(self, seconds: float, step: float = STEP) -> None:
-        """Time passes in small steps, as in a reactor that has much to do."""
-        for _ in range(round(seconds / step)):
-            self.clock.advance(step)
+    @property
+    def outcome(self) -> str:
+        (done,) = self.owner.ended
+        return done.outcome
 
-    def answer(self, status: int = 200, kind: bytes = b"text/event-stream", *more: tuple[bytes, bytes]) -> None:
-        self.backend.last.receiver.response_started(ResponseHead(status, b"OK", b"HTTP/1.1", [(b"Content-Type", kind), *more]))
 
-    def body(self, *pieces: bytes) -> None:
-        for piece in pieces:
-            self.backend.last.receiver.body_received(piece)
+class FakeWatcher:
+    """Whose a run is."""
 
-    def ended(self) -> None:
-        self.backend.last.receiver.response_ended()
+    def __init__(self) -> None:
+        self.complete: list[bytes] = []
+        """What was recorded of the runs that ended well."""
+        self.over = 0
 
-    def failed(self, failed: Failed) -> None:
-        self.backend.last.receiver.dispatch_failed(failed)
+    def run_complete(self, run: Run) -> None:
+        self.complete.append(run.recording.joined()[0])
+        run.let_go()
+
+    def run_over(self, run: Run) -> None:
+        self.over += 1
+
+
+class Seat:
+    """One reader, with its own client and owner."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        route: BoundRoute,
+        source: Source,
+        *,
+        asked: bool = False,
+        streaming: bool = True,
+        commits: bool = False,
+        pads: bool = False,
+        dialect: str = "openai-chat",
+        body: bytes = b'{"stream":true}',
+    ) -> None:
+        assert route.for_readers is not None
+        self.owner = FakeOwner(clock)
+        self.downstream = RecordingDownstream(clock)
+        self.reader = Reader(
+            self.owner,
+            route.for_readers,
+            a_request(clock, body=body),
+            self.downstream,
+            DIALECTS[dialect],
+            streaming=streaming,
+            commits=commits,
+            pads=pads,
+            interval=route.policy.interval,
+            members={"model": b'"tiny"'},
+            show_text=False,
+            request_id=b"r",
+            source=source,
+            asked=asked,
+        )
+        self.reader.cache = "miss" if asked else "coalesced"
+
+    def begin(self) -> Seat:
+        self.reader.begin()
+        return self
 
     @property
     def outcome(self) -> str:
         (done,) = self.owner.ended
         return done.outcome
+
+    @property
+    def code(self) -> str:
+        (done,) = self.owner.ended
+        return done.code
+
+
+class Hall(_Scene):
+    """A run and everything around it; those who read it are seated one by one."""
+
+    def __init__(
+        self,
+        route: model.Route | None = None,
+        upstream: model.Upstream | None = None,
+        *,
+        ready: bool = True,
+        limit: int = 1 << 20,
+        space: int = 1 << 26,
+        dialect: str = "openai-chat",
+        fallback: bool = False,
+    ) -> None:
+        self.clock = Clock()
+        self.owner = FakeOwner(self.clock)
+        self.backend = FakeBackend(ready=ready)
+        self.fallback = FakeBackend()
+        if upstream is not None:
+            self.backend.config = upstream
+        self.route = bound(route or model.Route(name="llama"), self.backend, self.fallback if fallback else None)
+        self.watcher = FakeWatcher()
+        self.quota = Quota(space)
+        self.dialect = dialect
+        self.run = Run(
+            self.owner,
+            self.watcher,
+            self.route,
+            a_request(self.clock),
+            DIALECTS[dialect],
+            streaming=True,
+            members={"model": b'"tiny"'},
+            request_id=b"r",
+            limit=limit,
+            space=self.quota,
+        )
+
+    def seat(self, *, asked: bool = False, **traits: Any) -> Seat:
+        """One more reader, who begins at once. For the one who has *asked* the run does so too."""
+        if asked:
+            self.run.begin()
+        return Seat(self.clock, self.route, self.run, asked=asked, dialect=self.dialect, **traits).begin()

@@ -76,6 +76,8 @@ def _inside(module: str, *packages: str) -> bool:
 Rule = Callable[[Import], bool]
 
 SHELL = ("twisted", "treq", "klein", "zope", "asyncio", "socket", "select", "selectors", "threading", "time", "datetime", "txsse.clock")
+# What a store answers may be long in coming.
+STORES = ("txsse.recordings.store", "txsse.recordings.sqlite")
 # Who may open the doors to the inner rooms of administration and command line: the composition root, nobody else.
 DOORS = ("txsse.admin", "txsse.cli", "txsse.service", "txsse.tap")
 
@@ -88,6 +90,12 @@ NEVER: dict[str, Rule] = {
         and it.is_of("txsse.front", "txsse.upstream", "txsse.proxy", "txsse.service", "txsse.tap")
     ),
     "wire imports anything of ours": lambda it: _inside(it.module, "txsse.wire") and it.is_of("txsse") and not it.is_of("txsse.wire"),
+    "recordings import who records them": lambda it: (
+        _inside(it.module, "txsse.recordings") and it.is_of("txsse.front", "txsse.upstream", "txsse.proxy", "txsse.service", "txsse.tap")
+    ),
+    "recordings import a shell, but in their stores": lambda it: (
+        _inside(it.module, "txsse.recordings") and not _inside(it.module, *STORES) and it.is_of(*SHELL)
+    ),
     "upstream imports front": lambda it: _inside(it.module, "txsse.upstream") and it.is_of("txsse.front"),
     "front imports upstream": lambda it: _inside(it.module, "txsse.front") and it.is_of("txsse.upstream"),
     "a side imports what joins the two": lambda it: _inside(it.module, "txsse.front", "txsse.upstream") and it.is_of("txsse.proxy"),
@@ -156,6 +164,8 @@ def test_there_is_a_tree_to_look_at(tree: dict[str, list[Import]]) -> None:
         ("the sans-I/O core imports a shell", "txsse.exchange.machine", "from txsse.front.site import ProxySite"),
         ("wire imports anything of ours", "txsse.wire.http1", "from txsse.errors import ProxyError"),
         ("wire imports anything of ours", "txsse.wire.http1", "from ..errors import ProxyError"),
+        ("recordings import who records them", "txsse.recordings.recording", "from txsse.proxy.run import Run"),
+        ("recordings import a shell, but in their stores", "txsse.recordings.verdict", "from twisted.internet import task"),
         ("upstream imports front", "txsse.upstream.pool", "from ..front import site"),
         ("front imports upstream", "txsse.front.site", "import txsse.upstream.pool"),
         ("a side imports what joins the two", "txsse.front.site", "from txsse.proxy.handler import Proxy"),
@@ -178,6 +188,7 @@ def test_a_broken_rule_is_found(name: str, module: str, source: str) -> None:
         ("something imports admin or cli", "txsse.service", "from txsse.admin.app import AdminApp"),
         ("a module-level reactor", "txsse.tap", "def makeService(config):\n    from twisted.internet import reactor"),
         ("the sans-I/O core imports twisted, a reactor or a clock", "txsse.exchange.machine", "from txsse.exchange.timers import Timer"),
+        ("recordings import a shell, but in their stores", "txsse.recordings.sqlite", "from twisted.internet import defer"),
     ],
 )
 def test_what_is_allowed_is_not_complained_about(name: str, module: str, source: str) -> None:

@@ -20,6 +20,7 @@ from txsse.dialects.usage import Usage
 from txsse.errors import CODES
 from txsse.exchange.table import TABLE, State
 from txsse.logs import AccessLog, Entry
+from txsse.recordings import canonical, courses, heads
 from txsse.tap import Options
 from txsse.upstream.presets import PRESETS
 from txsse.upstream.state import TABLE as READINESS
@@ -104,6 +105,20 @@ def test_every_key_of_the_access_log_is_explained() -> None:
     keys = re.findall(r"(\w+)=", lines[0])
     assert len(keys) > 15
     assert [key for key in keys if f"``{key}``" not in source("metrics")] == []
+
+
+def _rows(page: str, section: str) -> set[str]:
+    """The first cells of a section's tables."""
+    text = re.split(r"\n[^\n]+\n-{4,}\n", source(page).partition(f"\n{section}\n---")[2])[0]
+    return set(re.findall(r"\* - ``(\w+)``\n", text))
+
+
+def test_every_reason_of_the_cache_is_explained() -> None:
+    code = (ROOT / "txsse" / "proxy" / "caching.py").read_text(encoding="utf-8")
+    left_out = {word for words in re.findall(r'_LeftOut\("(\w+)"\)|Found\("bypass", "(\w+)"', code) for word in words if word}
+    assert {"no_store", "not_asked_for"} <= left_out
+    assert _rows("caching", "What is looked up") == left_out | canonical.REASONS
+    assert _rows("caching", "What is stored") == {*heads.REASONS, *courses.REASONS, "fallback", "too_large"}
 
 
 def test_every_preset_is_explained() -> None:

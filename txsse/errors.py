@@ -49,6 +49,18 @@ CODES: Final[dict[str, Code]] = _table(
     ("upstream_disconnected", 502, "server_error", "api_error"),
     ("shutting_down", 503, "server_error", "overloaded_error"),
     ("loop_detected", 508, _INVALID, _INVALID),
+    ("cache_miss", 504, _INVALID, _INVALID),
+    ("stream_not_found", 404, _INVALID, _INVALID),
+    ("stream_gone", 410, _INVALID, _INVALID),
+    ("bad_cursor", 400, _INVALID, _INVALID),
+    ("idempotency_conflict", 422, _INVALID, _INVALID),
+    ("too_many_readers", 429, _INVALID, _INVALID),
+    ("at_capacity", 409, _INVALID, _INVALID),
+    ("not_streamable", 406, _INVALID, _INVALID),
+    # Inside a stream; the status is for the case that nothing was sent yet.
+    ("replay_truncated", 502, "server_error", "api_error"),
+    ("cancelled", 502, "server_error", "api_error"),
+    ("owner_lost", 502, "server_error", "api_error"),
 )
 
 

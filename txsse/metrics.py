@@ -92,6 +92,7 @@ class Metrics:
     stream_errors: Counter[str] = attrs.field(factory=Counter)  # by error code
     wakes: Counter[tuple[str, str]] = attrs.field(factory=Counter)  # (upstream, how the start ended)
     unterminated: Counter[str] = attrs.field(factory=Counter)  # by route: ended cleanly without the terminal event
+    resumes: Counter[str] = attrs.field(factory=Counter)  # by result
     cache: Counter[CacheResult] = attrs.field(factory=Counter)
     cache_refusals: Counter[str] = attrs.field(factory=Counter)  # by reason: not looked up, or not stored
     tokens: Counter[tuple[str, str, TokenKind]] = attrs.field(factory=Counter)  # (route, model, kind)

@@ -20,11 +20,11 @@ from txsse.admin.exposition import Exposition
 from txsse.cli.main import main
 from txsse.config.reference import reference
 from txsse.dialects import DIALECTS, Dialect, Speaker
+from txsse.dialects.usage import Usage
 from txsse.errors import CODES, ProxyError
 from txsse.exchange import table
 from txsse.exchange.events import Event, Timer
 from txsse.metrics import BOUNDS, Histogram, Metrics
-from txsse.dialects.usage import Usage
 from txsse.recordings.view import Glimpse
 from txsse.tap import Options
 from txsse.upstream import state as upstream
@@ -242,7 +242,7 @@ def _one_of_each() -> Iterator[Metrics]:
         name, state, waiting = "llama", "ready", 0
 
     class _Cache:
-        limit = used = count = flights = 1
+        limit = used = count = flights = evicted = 1
 
         def entries(self, route: str | None) -> list[Glimpse]:
             return []

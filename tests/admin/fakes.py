@@ -23,6 +23,7 @@ class FakeCache:
     held: list[Glimpse]
     limit: int = 64 * 2**20
     flights: int = 3
+    evicted: int = 0
 
     @property
     def used(self) -> int:

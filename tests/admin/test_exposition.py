@@ -86,9 +86,10 @@ def test_the_cache_is_read_at_scrape_time_if_there_is_one() -> None:
     views: list[FakeCache | None] = [None]
     exposition = Exposition(Metrics(cache_view=lambda: views[0]))
     assert not [name for name, _ in scrape(exposition) if name in ("txsse_cache_bytes", "txsse_cache_entries", "txsse_cache_flights")]
-    views[0] = FakeCache([glimpse(1, size=300), glimpse(2, size=400)])
+    views[0] = FakeCache([glimpse(1, size=300), glimpse(2, size=400)], evicted=5)
     found = scrape(exposition)
     assert (found["txsse_cache_bytes", ()], found["txsse_cache_entries", ()], found["txsse_cache_flights", ()]) == (700, 2, 3)
+    assert found["txsse_cache_total", (("result", "evict"),)] == 5
 
 
 def test_whatever_a_model_is_called_it_can_be_scraped() -> None:

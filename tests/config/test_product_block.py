@@ -17,7 +17,12 @@ BLOCK = Path(__file__).with_name("product_defaults.toml")
 EXAMPLES = {"upstream.name", "upstream.url", "route.upstream"}  # marked `# example` in the block
 IN_COMMENTS_ONLY = {"upstream.urls", "upstream.wake.wol_broadcast"}
 IN_EXAMPLES = {f"upstream.wake.http.{key}" for key in ("url", "method", "headers", "body", "timeout")}
-OF_OURS = {"route.cache.convert", "route.cache.gap"}
+OF_OURS = {
+    "route.cache.convert",
+    "route.cache.gap",
+    *(f"webhooks.{key}" for key in ("allow", "secret", "ca_file", "interval", "timeout")),
+    *(f"webhooks.max_{key}" for key in ("attempts", "concurrency", "body", "queued")),
+}
 ANSWERS = {  # tables of which the block has an example, and no more
     *(f"route.static.{key}" for key in ("status", "body", "file", "content_type", "headers", "when")),
     *(f"route.no_wake.{key}" for key in ("paths", "user_agents")),

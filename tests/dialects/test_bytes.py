@@ -380,6 +380,17 @@ ERRORS = [
     ("upstream_disconnected", 502, "server_error", "api_error"),
     ("shutting_down", 503, "server_error", "overloaded_error"),
     ("loop_detected", 508, "invalid_request_error", "invalid_request_error"),
+    ("cache_miss", 504, "invalid_request_error", "invalid_request_error"),
+    ("stream_not_found", 404, "invalid_request_error", "invalid_request_error"),
+    ("stream_gone", 410, "invalid_request_error", "invalid_request_error"),
+    ("bad_cursor", 400, "invalid_request_error", "invalid_request_error"),
+    ("idempotency_conflict", 422, "invalid_request_error", "invalid_request_error"),
+    ("too_many_readers", 429, "invalid_request_error", "invalid_request_error"),
+    ("at_capacity", 409, "invalid_request_error", "invalid_request_error"),
+    ("not_streamable", 406, "invalid_request_error", "invalid_request_error"),
+    ("replay_truncated", 502, "server_error", "api_error"),
+    ("cancelled", 502, "server_error", "api_error"),
+    ("owner_lost", 502, "server_error", "api_error"),
 ]
 
 

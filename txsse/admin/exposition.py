@@ -65,7 +65,9 @@ class _Counters(Collector):
         yield _counters(
             "txsse_streams_unterminated", "Streams that ended cleanly without their terminal event.", "route", metrics.unterminated
         )
-        yield _counters("txsse_cache", "Requests by what the cache did for them; entries stored and evicted.", "result", metrics.cache)
+        cache = metrics.cache_view()
+        results = metrics.cache if cache is None else {**metrics.cache, "evict": cache.evicted}
+        yield _counters("txsse_cache", "Requests by what the cache did for them; entries stored and evicted.", "result", results)
         yield _counters(
             "txsse_cache_refusals", "Requests not looked up, and answers not stored, by the reason.", "reason", metrics.cache_refusals
         )

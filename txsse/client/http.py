@@ -19,7 +19,7 @@ _WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
 
 def client_of(agent: IAgent | None, reactor: Any) -> HTTPClient:
     """A treq client with cookies of its own. Without an *agent*, one whose connections are used once and verify TLS as a browser does."""
-    return HTTPClient(_Uncompressed(Agent(reactor) if agent is None else agent), data_to_body_producer=_Content)
+    return HTTPClient(_Uncompressed(Agent(reactor) if agent is None else agent), data_to_body_producer=Content)
 
 
 def is_cancelled(error: BaseException) -> bool:
@@ -50,7 +50,7 @@ class _Uncompressed:
 
 
 @implementer(IBodyProducer)
-class _Content:
+class Content:
     """A request's body, written at once. (treq's own writes in a later turn of the global reactor.)"""
 
     def __init__(self, content: bytes) -> None:

@@ -12,6 +12,7 @@ from txsse.config.errors import ConfigError, Problem, choices, shown
 from txsse.config.model import Configuration, Route, Upstream
 from txsse.config.stand_ins import stand_in_problems
 from txsse.config.wake import wake_problems
+from txsse.config.webhooks import webhook_problems
 
 
 def complete(configuration: Configuration) -> Configuration:
@@ -57,6 +58,8 @@ def check(configuration: Configuration) -> Iterator[Problem]:
     yield from _check_listeners(configuration)
     for key, reason in store_problems(configuration):
         yield Problem(f"store.{key}", reason)
+    for key, reason in webhook_problems(configuration.webhooks):
+        yield Problem(f"webhooks.{key}", reason)
     if not configuration.upstream:
         yield Problem("upstream", "there is none; write an [[upstream]] with name and url")
         return

@@ -42,6 +42,7 @@ class Kind(enum.Enum):
     MEMBERS = "list of member names"
     URLS = "list of URLs"
     ORIGINS = "list of origins"
+    WEBHOOKS = "list of URLs with globs"
     STATUSES = "list of statuses"
     PATH_GLOBS = "list of globs"
     ENDPOINTS = "list of endpoints"

@@ -277,14 +277,24 @@ class Stream:
 class Resume:
     """``[route.resume]``: reading a stream again after a disconnect."""
 
-    mode: str = choice("off", ("off", "auto", "always"), "who gets event ids", only=("off",))
-    max_bytes: int = size(MIB, "of one recording", built=False)
-    ttl: float = duration(300, "how long a finished recording is kept", built=False)
-    on_disconnect: str = choice("grace", ("cancel", "grace", "continue"), "what a disconnect does to the run", only=("grace",))
-    grace: float = duration(30, "how long a run waits for a reader to come back", built=False)
-    max_orphan: float = duration(600, "how long a run may go on without any reader", built=False)
-    max_readers: int = integer(64, "readers of one stream", built=False)
-    on_gap: str = choice("skip", ("skip", "error"), "what a reader gets whose place is no longer recorded", only=("skip",))
+    mode: str = choice(
+        "off",
+        ("off", "auto", "always"),
+        "streams are recorded and can be read again; their events get ids where the client can use them (`auto`), or always",
+    )
+    max_bytes: int = size(MIB, "of one recording; what came first is forgotten then", positive=True)
+    ttl: float = duration(300, "how long a finished stream can be read", positive=True)
+    on_disconnect: str = choice(
+        "grace",
+        ("cancel", "grace", "continue"),
+        "what becomes of a stream that nobody reads: it ends at once, after `grace`, or after `max_orphan`",
+    )
+    grace: float = duration(30, "how long a stream waits for a reader to come back", positive=True)
+    max_orphan: float = duration(600, "how long a stream may go on without any reader", positive=True)
+    max_readers: int = integer(64, "readers of one stream", positive=True)
+    on_gap: str = choice(
+        "skip", ("skip", "error"), "what a reader gets whose place is not recorded any more: the rest and the size of the gap, or an error"
+    )
 
 
 @attrs.frozen
@@ -348,6 +358,27 @@ class Store:
 
 
 @attrs.frozen
+class Webhooks:
+    """``[webhooks]``: telling somebody else's server what becomes of a prediction."""
+
+    allow: tuple[str, ...] = several(
+        Kind.WEBHOOKS,
+        "where they may go, as `https://host/path`; `*` as host or as its first label, as port, and in the path, where it stops at a slash "
+        "and `**` does not. A path that ends in a slash, or none, is everything below. Private addresses only where the host is named",
+    )
+    secret: Secret = option(
+        Secret(), Kind.SECRET, "what they are signed with, `whsec_..` of Standard Webhooks; several, divided by blanks, sign each"
+    )
+    ca_file: str = text("", "PEM file of the authorities to trust; empty = the system's", Kind.FILE)
+    interval: float = duration(0.5, "between two that tell of output or logs, for one prediction")
+    timeout: float = duration(15, "for one attempt to deliver one, name look-up, connecting and TLS included", positive=True)
+    max_attempts: int = integer(12, "attempts to deliver the one that tells of the end; all others have one", positive=True)
+    max_concurrency: int = integer(32, "under way at a time; half of them to one server", positive=True)
+    max_body: int = size(MIB, "of one; a longer one is sent without input, output and logs, and says `truncated`", positive=True)
+    max_queued: int = size(32 * MIB, "of all that wait to be sent; over it a new one is dropped", positive=True)
+
+
+@attrs.frozen
 class Configuration:
     """Everything the proxy is told. Immutable: a reload makes a new one."""
 
@@ -356,3 +387,4 @@ class Configuration:
     upstream: tuple[Upstream, ...] = tables(Upstream, "backends")
     route: tuple[Route, ...] = tables(Route, "matches and policies, in order")
     store: Store = table(Store, "recordings")
+    webhooks: Webhooks = table(Webhooks, "news of predictions")

@@ -21,6 +21,7 @@ from txsse.config.fields import Kind, Option, option_of
 from txsse.config.secret import Secret, read_secret, why_unreadable
 from txsse.config.units import read_duration, read_size
 from txsse.config.urls import read_url, read_url_with_port
+from txsse.config.webhooks import read_allowed
 
 _NOT_BUILT: Final = "not built yet in this version; remove it"
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
@@ -248,6 +249,16 @@ def _origin(value: object, option: Option) -> str:
     return origin
 
 
+def _webhooks(value: object, option: Option) -> tuple[str, ...]:
+    return _each(value, option, _webhook, '["https://hooks.example/"]')
+
+
+def _webhook(value: object, option: Option) -> str:
+    text = _string(value, option)
+    read_allowed(text)
+    return text
+
+
 def _statuses(value: object, option: Option) -> tuple[int, ...]:
     return _each(value, option, _status, "[200, 204]")
 
@@ -362,6 +373,7 @@ _READERS: Final[dict[Kind, Callable[[object, Option], Any]]] = {
     Kind.ENDPOINTS: _endpoints,
     Kind.NETWORKS: _networks,
     Kind.ORIGINS: _origins,
+    Kind.WEBHOOKS: _webhooks,
     Kind.STATUSES: _statuses,
     Kind.PATH_GLOBS: _path_globs,
     Kind.GLOBS: _globs,

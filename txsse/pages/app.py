@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 from klein import Klein
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
@@ -15,8 +14,11 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from txsse.clock import Alarms
 from txsse.dialects import DIALECTS
 from txsse.errors import ProxyError
-from txsse.pages.progress import ProgressStream, Wait
+from txsse.pages.progress import Wait, progress
+from txsse.web.stream import EventStream
 from txsse.wire.headers import Headers
+
+RETRY: Final = 2000  # milliseconds
 
 
 class PagesView(Protocol):
@@ -41,23 +43,15 @@ class PagesApp:
         self._view = view
 
     @app.route("/-/hold/<token>", methods=["GET"])
-    def hold(self, request: Request, token: str) -> bytes | Deferred[None]:
+    def hold(self, request: Request, token: str) -> bytes | EventStream:
         """The progress of the wait that *token* is a ticket for."""
         if not self._view.lets_in(_fields(request), request.uri):
             request.setHeader(b"WWW-Authenticate", b"Bearer")
             return _refuse(request, ProxyError("invalid_api_key", "The API key is missing or not one of this proxy's."))
         if self._view.followed(token) is None:
             return _refuse(request, ProxyError("no_route", "There is no such wait, or it was over long ago. Load the page anew."))
-        fields = request.responseHeaders
-        fields.setRawHeaders(b"Content-Type", [b"text/event-stream; charset=utf-8"])
-        fields.setRawHeaders(b"Cache-Control", [b"no-store, no-transform"])
-        fields.setRawHeaders(b"X-Accel-Buffering", [b"no"])
-        fields.removeHeader(b"Server")
-        if request.method == b"HEAD":
-            return b""
-        stream = ProgressStream(request, self._view.alarms, lambda: self._view.followed(token))
-        stream.begin()
-        return stream.over
+        request.setHeader(b"Cache-Control", b"no-store, no-transform")
+        return EventStream(progress(self._view.alarms, lambda: self._view.followed(token)), retry=RETRY)
 
     @app.handle_errors(HTTPException)
     def not_served(self, request: IRequest, failure: Failure) -> bytes:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Generator, Iterable
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Cooperator
+from twisted.internet.task import Cooperator, SchedulerStopped
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from txsse.clock import Alarms
 from txsse.dialects import DIALECTS, Dialect
@@ -28,7 +29,7 @@ from txsse.recordings.convert import to_document, to_stream
 from txsse.recordings.directives import Directives, parse
 from txsse.recordings.entry import Entry
 from txsse.recordings.heads import objection, told_again
-from txsse.recordings.key import Uncacheable, digest, make_key, scope_of, twins
+from txsse.recordings.key import Digest, Uncacheable, digest, make_key, scope_of, twins
 from txsse.recordings.lookup import CacheLookup, Question
 from txsse.recordings.verdict import judge
 from txsse.recordings.view import Glimpse
@@ -38,7 +39,9 @@ from txsse.wire.headers import Headers, get
 from txsse.wire.peek import at_once
 
 if TYPE_CHECKING:
-    from txsse.recordings.store import Store
+    from txsse.recordings.store import Quota, Store
+
+T = TypeVar("T")
 
 JUDGED_AT_ONCE: Final = 64 * 1024
 """Bytes of an answer that is looked through in one go before its readers hear of its end; a longer one is looked through in turns."""
@@ -47,6 +50,8 @@ LOOKUP_DEADLINE: Final = 0.25
 """Seconds that somebody else's look-up gets."""
 
 _OPT_IN: Final = b"x-txsse-cache"
+_BLANK_LINE: Final = (b"\n\n", b"\n\r", b"\r\r", b"\n\r\n", b"\r\r\n")
+_NO_BODY: Final = Digest(b"", None, None, False)
 _NO: Final = frozenset((b"0", b"off", b"false", b"no", b""))
 _CONDITIONAL: Final = frozenset((b"range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"))
 
@@ -109,7 +114,7 @@ class Caching:
     """Of one proxy.
 
     :param wall: Unix time in seconds.
-    :param limit: bytes that all recordings may take together.
+    :param space: the memory of all recordings together.
     :param lookup: somebody else's idea of what is the same.
     """
 
@@ -122,7 +127,7 @@ class Caching:
         alarms: Alarms,
         cooperator: Cooperator,
         wall: Callable[[], float],
-        limit: int,
+        space: Quota,
         lookup: CacheLookup | None = None,
     ) -> None:
         self.store = store
@@ -130,7 +135,7 @@ class Caching:
         self._alarms = alarms
         self._cooperator = cooperator
         self._wall = wall
-        self._limit = limit
+        self._space = space
         self._lookup = lookup
         self._runs: dict[bytes, Run] = {}  # those that can be joined
         self._questions: dict[Run, Question] = {}
@@ -188,7 +193,7 @@ class Caching:
         if cache.mode == "deterministic" and not wanted and not summary.deterministic:
             raise _LeftOut("not_deterministic")
         return Question(
-            make_key(**_about(asking, scope), digest=summary),
+            _key(asking, scope, summary),
             route.name,
             asking.dialect.name,
             request.head.decoded_path,
@@ -196,6 +201,7 @@ class Caching:
             asking.streaming,
             scope,
             summary,
+            _key(asking, scope, _NO_BODY) if self._lookup is not None else b"",
         )
 
     def _stored(self, question: Question, asking: Asking, control: Directives) -> Generator[Deferred[Any] | None, None, Entry | None]:
@@ -206,7 +212,7 @@ class Caching:
         entry = yield from self._get(question.key, control)
         if entry is None and asking.route.config.cache.convert:
             for other in twins(question.digest, streamed=question.streamed):
-                twin = yield from self._get(make_key(**_about(asking, question.credential), digest=other), control)
+                twin = yield from self._get(_key(asking, question.credential, other), control)
                 entry = None if twin is None else _converted(twin, question)
                 if entry is not None:
                     return entry
@@ -231,10 +237,18 @@ class Caching:
         """What somebody else finds; a failure of theirs, or no answer in time, is a miss."""
         found: list[bytes | None] = []
         asked = Deferred.fromCoroutine(_asked(lookup, question))
-        alarm = self._alarms.set(LOOKUP_DEADLINE, asked.cancel)
-        asked.addCallbacks(found.append, lambda failure: self._log.warn("cache look-up failed: {error}", error=failure.value))
-        yield asked
-        alarm.cancel()
+        asked.addCallbacks(found.append, lambda failure: self._log.warn("cache look-up failed: {error!r}", error=failure.value))
+        decided: Deferred[None] = Deferred()
+
+        def decide(_: object = None) -> None:
+            late.cancel()
+            if not decided.called:
+                decided.callback(None)
+            asked.cancel()
+
+        late = self._alarms.set(LOOKUP_DEADLINE, decide)
+        asked.addCallback(decide)
+        yield decided  # not `asked`: who does not let himself be cancelled is not waited for either
         key = found[0] if found else None
         if key is None:
             return None
@@ -247,7 +261,8 @@ class Caching:
     def began(self, run: Run, question: Question) -> None:
         """*run* asks upstream what *question* is; whoever asks it meanwhile may join."""
         self._runs[question.key] = run
-        self._questions[run] = question
+        # A long stream must not keep its prompt in memory, but for those who want to be told of it at the end.
+        self._questions[run] = question if self._lookup is not None else attrs.evolve(question, body=b"")
 
     @property
     def flights(self) -> int:
@@ -256,10 +271,17 @@ class Caching:
 
     def run_complete(self, run: Run) -> None:
         """A clean end (:class:`~txsse.proxy.run.RunWatcher`): keep it, if it may be kept."""
-        question = self._questions[run]
+        question = self._questions.get(run)
+        if question is not None:
+            try:
+                self._consider(run, question)
+            except Exception:
+                self._log.failure("an answer was not stored")  # its readers are to hear of their stream's end all the same
+
+    def _consider(self, run: Run, question: Question) -> None:
         head = run.head
         assert head is not None
-        reason = objection(head) or ("fallback" if run.route.backend is not run.home.backend else "too_large" if run.recording.torn else "")
+        reason = objection(head) or _fault(run)
         if reason:
             self._metrics.cache_refusals[reason] += 1
             return
@@ -284,16 +306,27 @@ class Caching:
         if len(body) <= JUDGED_AT_ONCE:
             self._keep(entry, at_once(steps), question)
             return
-        self._settling[question.key] = []
+        if not self._space.take(entry.size):
+            self._metrics.cache_refusals["too_large"] += 1
+            return
+        self._settling.setdefault(question.key, [])
         verdicts: list[str] = []
         looking = self._cooperator.coiterate(_collect(steps, verdicts))
-        looking.addErrback(lambda failure: None)  # the proxy was closed, or nothing is kept for a bug of ours
-        looking.addCallback(lambda _: self._settled(entry, verdicts, question))
+        looking.addBoth(self._give_back, entry.size)
+        looking.addCallback(lambda _: self._keep(entry, verdicts[0], question))
+        looking.addErrback(self._not_stored)
+        looking.addCallback(lambda _: self._settled(question.key))
 
-    def _settled(self, entry: Entry, verdicts: list[str], question: Question) -> None:
-        if verdicts:
-            self._keep(entry, verdicts[0], question)
-        for waiting in self._settling.pop(question.key, ()):
+    def _give_back(self, result: T, size: int) -> T:
+        self._space.give(size)
+        return result
+
+    def _not_stored(self, failure: Failure) -> None:
+        if not failure.check(SchedulerStopped):  # the proxy was closed
+            self._log.failure("an answer was not stored", failure)
+
+    def _settled(self, key: bytes) -> None:
+        for waiting in self._settling.pop(key, ()):
             waiting.callback(None)
 
     def _keep(self, entry: Entry, reason: str, question: Question) -> None:
@@ -317,6 +350,10 @@ class Caching:
         if question is not None and self._runs.get(question.key) is run:
             del self._runs[question.key]
 
+    @property
+    def now(self) -> float:
+        return self._wall()
+
     def age(self, entry: Entry) -> float:
         return entry.age(self._wall())
 
@@ -324,7 +361,7 @@ class Caching:
 
     @property
     def limit(self) -> int:
-        return self._limit
+        return self._space.limit
 
     @property
     def used(self) -> int:
@@ -333,6 +370,11 @@ class Caching:
     @property
     def count(self) -> int:
         return self.store.count
+
+    @property
+    def evicted(self) -> int:
+        evictions = self.store.evictions
+        return evictions["lru"] + evictions["disk"]
 
     def entries(self, route: str | None) -> Iterable[Glimpse]:
         now = self._wall()
@@ -360,17 +402,27 @@ def _not_there() -> Found:
     return Found("bypass", "only_if_cached", error=ProxyError("cache_miss", text))
 
 
-def _about(asking: Asking, scope: bytes) -> dict[str, Any]:
+def _key(asking: Asking, scope: bytes, summary: Digest) -> bytes:
     request, route = asking.request, asking.route
-    return {
-        "route": route.name,
-        "upstream": repr((route.backend.config.name, route.backend.config.all_urls)).encode(),
-        "method": request.head.method,
-        "target": request.path,
-        "dialect": asking.dialect.name,
-        "headers": request.head.headers,
-        "scope": scope,
-    }
+    return make_key(
+        route=route.name,
+        upstream=repr((route.backend.config.name, route.backend.config.all_urls)).encode(),
+        method=request.head.method,
+        target=request.path,
+        dialect=asking.dialect.name,
+        headers=request.head.headers,
+        scope=scope,
+        digest=summary,
+    )
+
+
+def _fault(run: Run) -> str:
+    """Why what *run* has recorded is not kept, whatever it is."""
+    if run.route.backend is not run.home.backend:
+        return "fallback"
+    if run.recording.torn:
+        return "too_large"
+    return "" if run.whole else "unfinished"
 
 
 def _collect(steps: Generator[None, None, str], into: list[str]) -> Generator[None, None, None]:
@@ -412,6 +464,8 @@ def _uncommented(entry: Entry) -> Entry:
     times: list[float] = []
     begin = 0
     for end, time in zip(entry.ends, entry.times, strict=True):
+        if end < len(entry.body) and not entry.body.endswith(_BLANK_LINE, begin, end):
+            continue  # it was relayed in the middle of an event: a colon that comes next begins no comment
         after_cr = begin > 0 and entry.body[begin - 1] == 13
         if piece := without_comments(entry.body[begin:end], after_cr=after_cr):
             pieces.append(piece)

@@ -558,6 +558,10 @@ class Conductor(ABC):
         """What upstream told of tokens, and the model that it named with it (``None`` and "" for nothing)."""
         return (None, "") if self._relay is None else self._relay.read_usage()
 
+    def charged(self) -> bool:
+        """An upstream worked for what :meth:`usage` tells, and nobody else is charged with it. Asked once."""
+        return True
+
     def _put_away(self) -> None:
         # Machine, relay and hold call us back: without these cuts each exchange would be left to the cycle collector.
         self._machine = self._relay = None

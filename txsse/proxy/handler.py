@@ -39,8 +39,9 @@ from txsse.wire.http1 import RequestHead, ResponseHead
 from txsse.wire.peek import string_value
 
 if TYPE_CHECKING:
-    from txsse.proxy.cached import Asked, CachedRequests, Traits
-    from txsse.proxy.caching import Caching, Found
+    from txsse.proxy.caching import Caching
+    from txsse.proxy.recorded import RecordedRequests, Traits
+    from txsse.proxy.streams import Streams
     from txsse.recordings.lookup import CacheLookup
     from txsse.upstream.wake.parts import Ended
     from txsse.upstream.wake.shared import Shared
@@ -81,7 +82,8 @@ class Proxy:
         self._store = configuration  # what keeps recordings is not changed by a reload either
         self._cache_lookup = cache_lookup
         self.caching: Caching | None = None
-        self._cached: CachedRequests | None = None
+        self.streams: Streams | None = None
+        self._recorded: RecordedRequests | None = None
         self._ids = RequestIds()
         self.configure(configuration)
 
@@ -107,8 +109,8 @@ class Proxy:
         for route in routes:
             route.room = rooms.get(route.name, route.room)
             route.prepare()
-        if self._cached is None and any(route.caches for route in routes):
-            self._cached = self._open_cache()
+        if self._recorded is None and any(route.records for route in routes):
+            self._recorded = self._open_recordings()
         self._reception.take(routes)
         for name, backend in self.backends.items():
             if backends.get(name) is not backend:
@@ -121,19 +123,35 @@ class Proxy:
         self.table = RouteTable(routes)
         self._keys = keys
 
-    def _open_cache(self) -> CachedRequests:
+    def _open_recordings(self) -> RecordedRequests:
         """:raises ValueError: what the store needs is not there."""
         # A proxy that keeps nothing is spared all of it.
-        from txsse.proxy.cached import CachedRequests
         from txsse.proxy.caching import Caching
+        from txsse.proxy.recorded import RecordedRequests
+        from txsse.proxy.resumption import Resumption
+        from txsse.proxy.streams import Streams
         from txsse.recordings.opening import open_store
 
         store, space = open_store(self._store, self._reactor)
-        caching = self.caching = Caching(store, self.metrics, self.alarms, self._cooperator, time.time, space.limit, self._cache_lookup)
+        caching = self.caching = Caching(store, self.metrics, self.alarms, self._cooperator, time.time, space, self._cache_lookup)
+        streams = self.streams = Streams(self.alarms, self._count_resume)
+        space.attach(streams)
         self.metrics.cache_view = lambda: caching
-        return CachedRequests(
-            self, caching, space, self._cooperator, self._conduct, self._refuse_found, self._admissions, self._admission_over
+        return RecordedRequests(
+            self,
+            caching,
+            Resumption(streams, self._count_resume),
+            space,
+            self._cooperator,
+            self._conduct,
+            self._refuse_recorded,
+            self._answered,
+            self._admissions,
+            self._admission_over,
         )
+
+    def _count_resume(self, result: str) -> None:
+        self.metrics.resumes[result] += 1
 
     def _bind(self, route: model.Route, backends: dict[str, Backend], trusted: TrustedProxies) -> BoundRoute:
         backend = backends[route.upstream]
@@ -179,9 +197,15 @@ class Proxy:
             return None  # browsers send preflights without credentials
         if self._keys is not None and self._keys.check(head.headers, path) is None:
             return ProxyError("invalid_api_key", "The API key is missing or not one of this proxy's. Send it as Authorization: Bearer.")
-        return None if route is not None else _no_route()
+        return None if route is not None or self._is_stream(path) else _no_route()
+
+    def _is_stream(self, path: bytes) -> bool:
+        """A path of a recorded stream, whatever the routes say."""
+        return self._recorded is not None and path.startswith(b"/-/streams/")
 
     def open(self, request: Request, downstream: Downstream) -> Exchange:
+        if self._recorded is not None and self._is_stream(request.path):
+            return self._resume(request, downstream)
         plan = plan_of(request.head, self.table, self.instance)
         if plan.opaque:
             return self._start(request, downstream, None)
@@ -248,10 +272,10 @@ class Proxy:
             "show_text": commits and members is not None and dialect.may_show_text(members),
             "request_id": request_id,
         }
-        if route.caches and self._cached is not None:
-            from txsse.proxy.cached import Asked
+        if route.records and self._recorded is not None:
+            from txsse.proxy.recorded import Asked
 
-            return self._cached.open(
+            return self._recorded.open(
                 Asked(
                     request=request,
                     downstream=downstream,
@@ -271,9 +295,22 @@ class Proxy:
         conductor.begin()
         return conductor
 
-    def _refuse_found(self, asked: Asked, found: Found) -> None:
-        assert found.error is not None
-        self.refuse(found.error, asked.request.head, asked.request.path, asked.request.peer, asked.downstream)
+    def _refuse_recorded(self, error: ProxyError, request: Request, downstream: Downstream) -> None:
+        self.refuse(error, request.head, request.path, request.peer, downstream)
+
+    def _answered(self, request: Request, route: BoundRoute, ident: bytes, status: int, size: int) -> None:
+        self._ledger.answered(request.head, request.path, request.peer, ident, route.name, status, bytes_out=size)
+
+    def _resume(self, request: Request, downstream: Downstream) -> Exchange:
+        """Somebody comes back to a stream."""
+        assert self._recorded is not None
+        scopes = partial(self._scope_of, request.head.headers, request.path)
+        return self._recorded.resume(request, downstream, scopes, self._request_id(request.head))
+
+    def _scope_of(self, headers: Headers, path: bytes, setting: str) -> bytes:
+        from txsse.proxy.resumption import scope_or_anonymous
+
+        return scope_or_anonymous(headers, setting, b"" if self._keys is None else self._keys.in_query(path))
 
     def _request_id(self, head: RequestHead | None) -> bytes:
         """The client's, or a new one."""
@@ -343,6 +380,8 @@ class Proxy:
 
     def shut_down(self) -> None:
         """End every exchange, each in the way its client understands."""
+        for run in [] if self.streams is None else list(self.streams):
+            run.cancel(failures.shutting_down())
         for admission in list(self._admissions):
             admission.shut_down()
             request = admission.request

@@ -105,7 +105,7 @@ class Ledger:
         if done.unterminated:
             metrics.unterminated[route.name] += 1
         if tally.usage is not None and status == 200:
-            metrics.count_tokens(route.name, tally.model or conductor.model, tally.usage, cached=conductor.cache in ("hit", "coalesced"))
+            metrics.count_tokens(route.name, tally.model or conductor.model, tally.usage, cached=not conductor.charged())
         if done.code in CODES and not tally.refused:
             metrics.stream_errors[done.code] += 1
         if self._access_log is None:

@@ -51,6 +51,12 @@ class Stored:
     def usage(self) -> tuple[Usage | None, str]:
         return self.entry.usage, self.entry.model
 
+    def charge(self) -> bool:
+        return False
+
+    def before_error(self) -> bytes:
+        return b""
+
     def _schedule(self) -> tuple[array[int], array[float]] | None:
         """Where each piece ends and when it is due, in seconds from the first; ``None``: all at once."""
         entry, cache = self.entry, self._cache
@@ -86,7 +92,7 @@ class Playback:
         self._began = alarms.seconds()
         self._alarm: Alarm | None = None
         self._paused = False
-        self._playing = False
+        self._playing = True  # or about to
 
     def start(self) -> None:
         """Tell the head, and what is due."""
@@ -98,6 +104,7 @@ class Playback:
             headers.append((b"Content-Length", b"%d" % len(entry.body)))
         follower.cork()
         follower.response_started(ResponseHead(200, b"OK", b"HTTP/1.1", headers))
+        self._playing = False
         self._play()
         follower.uncork()
 

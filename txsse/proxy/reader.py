@@ -6,15 +6,16 @@ its own client's terms. Only it never waits at a gate and never takes a slot.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 from txsse.dialects.usage import Usage
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import events as ev
+from txsse.exchange.table import State
 from txsse.exchange.voice import HoldStatus
 from txsse.proxy.conductor import Conductor
-from txsse.proxy.run import Follower
+from txsse.proxy.run import MOST_AT_ONCE, Follower
 from txsse.recordings.heads import objection
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import ResponseHead
@@ -61,23 +62,38 @@ class Source(Protocol):
 
     def usage(self) -> tuple[Usage | None, str]: ...
 
+    def charge(self) -> bool:
+        """Somebody is to be charged with the tokens: the first who asks."""
+
+    def before_error(self) -> bytes:
+        """Lines for the head of an error frame, for those who may come back."""
+
+
+_LAST_WORDS: Final = (State.FAILING, State.ENDED)
+
 
 class Reader(Conductor):
     """
-    :ivar source: what it reads; set before it begins.
-    :ivar asked: the run was made for it: it is the first.
+    :param source: what it reads.
+    :param asked: the run was made for it: it is the first.
+    :param after: the number of the event after which it goes on, where it may choose.
+    :param numbers: it wants events with ids of ours.
     """
 
-    __slots__ = ("_opened", "_waits_since", "asked", "source")
+    __slots__ = ("_opened", "_starting", "_waits_since", "after", "asked", "numbers", "source")
 
-    source: Source
-    asked: bool
-    _opened: Playing | None
-    _waits_since: float | None
+    def __init__(self, *args: Any, source: Source, asked: bool = False, after: int = 0, numbers: bool = False, **traits: Any) -> None:
+        super().__init__(*args, **traits)
+        self.source = source
+        self.asked = asked
+        self.after = after
+        self.numbers = numbers
+        self._opened: Playing | None = None
+        self._starting = False
+        self._waits_since: float | None = None
 
     def begin(self) -> None:
         source = self.source
-        self._waits_since = self._opened = None
         source.join(self)
         if not self.asked:
             self._forget_body()
@@ -90,6 +106,24 @@ class Reader(Conductor):
             self.notes = cache_notes("uncacheable", reason)
         super().response_started(head)
 
+    def body_received(self, data: bytes) -> None:
+        try:
+            super().body_received(data)
+        except Exception:
+            # A bug of ours: it is this reader's alone, not that of all who read the same.
+            self._log.failure("an exchange broke")
+            self._break_off()
+        if self._starting and self.tally.relayed >= MOST_AT_ONCE:
+            self._starting = False
+            self._take_breath()
+
+    def response_ended(self) -> None:
+        try:
+            super().response_ended()
+        except Exception:
+            self._log.failure("an exchange broke")
+            self._break_off()
+
     def go_on(self, *, cold: bool) -> None:
         self._waited()
         self._drive(ev.UpstreamReady(cold))
@@ -98,6 +132,7 @@ class Reader(Conductor):
         self._waited()
         self._landed()
         self._collector = None
+        self.source.leave(self)
         self._drive(ev.UpstreamFailed(error))
 
     # -- driving the machine
@@ -107,8 +142,19 @@ class Reader(Conductor):
         # Not while the machine is being driven: the source may have everything to tell already, and body bytes do not wait for a turn.
         opened = self._opened
         if opened is not None and not self._driving:
-            self._opened = None
+            self._opened, self._starting = None, True
             opened.start()
+            self._starting = False
+
+    def _take_breath(self) -> None:
+        """The front does not know whom to tell that its client is slow before we have returned to it, and there is much to read already."""
+        if self._dispatch is not None and not self.paused:
+            self._dispatch.pause()
+            self._alarms.set(0.0, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._dispatch is not None and not self.paused:
+            self._dispatch.resume()
 
     # -- actions
 
@@ -132,6 +178,16 @@ class Reader(Conductor):
         if self.paused:
             dispatch.pause()
 
+    def _send(self, action: act.Send | act.Commit) -> None:
+        machine = self._machine
+        if self.numbers and isinstance(action, act.Send) and machine is not None and machine.state in _LAST_WORDS:
+            action = act.Send(self.source.before_error() + action.data)
+        super()._send(action)
+
+    def _abort_upstream(self, action: act.AbortUpstream) -> None:
+        super()._abort_upstream(action)
+        self.source.leave(self)  # not only when the last words are with the client
+
     def _fall_back(self, action: act.FallBack) -> None:
         raise AssertionError("a reader's policy has no fallback")
 
@@ -143,6 +199,9 @@ class Reader(Conductor):
 
     def usage(self) -> tuple[Usage | None, str]:
         return self.source.usage()
+
+    def charged(self) -> bool:
+        return self.source.charge()
 
     def _put_away(self) -> None:
         super()._put_away()

@@ -87,6 +87,7 @@ def reader_policy(policy: Policy) -> Policy:
         counts_tokens=False,
         comments_count=True,
         loading_status=frozenset(),
+        is_loading=lambda status, beginning: False,
     )
 
 
@@ -147,9 +148,18 @@ class BoundRoute:
     def caches(self) -> bool:
         return self.config.cache.mode != "off"
 
+    @property
+    def resumes(self) -> bool:
+        return self.config.resume.mode != "off"
+
+    @property
+    def records(self) -> bool:
+        """What it relays may be kept."""
+        return self.caches or self.resumes
+
     def prepare(self) -> None:
         """Everything else about it is known: make what follows from it."""
-        if self.caches:
+        if self.records:
             self.for_runs = attrs.evolve(self, policy=run_policy(self.policy))
             self.for_readers = attrs.evolve(self, policy=reader_policy(self.policy))
 

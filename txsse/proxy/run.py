@@ -15,6 +15,7 @@ from txsse.dialects.usage import Usage
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange.relay import StreamRelay
+from txsse.exchange.table import State
 from txsse.interfaces import Failed, Fault, Receiver, Request
 from txsse.proxy.forwarder import Forwarder
 from txsse.recordings.recording import Recording, Space
@@ -32,6 +33,7 @@ MOST_AT_ONCE: Final = 64 * 1024
 
 _NOT_READY: Final = Failed(Fault.UNREACHABLE, "not ready")
 _LEADERS_OWN: Final = (b"set-cookie", b"x-request-id")
+_COMPLETE: Final = (State.TRAILING, State.ENDED)
 
 
 class Follower(Receiver, Protocol):
@@ -39,6 +41,10 @@ class Follower(Receiver, Protocol):
 
     asked: bool
     """The run was made for it."""
+    after: int
+    """The number of the piece after which it goes on, where it may choose."""
+    numbers: bool
+    """It wants events with ids of ours."""
 
     def go_on(self, *, cold: bool) -> None:
         """The run has been sent upstream."""
@@ -92,10 +98,12 @@ class Run(Forwarder):
     :ivar recording: what upstream has said so far.
     :ivar head: upstream's, once it has come.
     :ivar streamed: it is a stream of events (or lines), relayed between them; else the recording holds bytes as they came.
+    :ivar whole: upstream has ended it, and well. (What says that it is complete may be broken off after that, or go on.)
     :ivar over: nothing more comes; then *error* is why, or ``None``: it ended well.
     """
 
     __slots__ = (
+        "_charged",
         "_corked_for",
         "_live",
         "_subscriptions",
@@ -103,12 +111,12 @@ class Run(Forwarder):
         "_watcher",
         "error",
         "followers",
-        "has_body",
         "head",
         "over",
         "recording",
         "streamed",
         "told",
+        "whole",
     )
 
     records = True
@@ -146,12 +154,13 @@ class Run(Forwarder):
         )
         self.recording = Recording(limit, space)
         self.head: ResponseHead | None = None
-        self.has_body = True
         self.streamed = False
         self.over = False
         self.error: ProxyError | None = None
         self.told: tuple[Usage | None, str] = (None, "")
         self.followers: set[Follower] = set()
+        self.whole = False
+        self._charged = False
         self._watcher = watcher
         self._waiting: set[Follower] = set()
         self._subscriptions: set[Subscription] = set()
@@ -169,22 +178,25 @@ class Run(Forwarder):
         self.followers.add(follower)
 
     def leave(self, follower: Follower) -> None:
-        """It reads no more. With the last one the run ends. Idempotent."""
+        """It reads no more. With the last one the run ends, unless it has said its last word: that is worth keeping. Idempotent."""
         if follower not in self.followers:
             return
         self.followers.discard(follower)
         self._waiting.discard(follower)
-        if not self.followers and not self.over:
-            self.client_gone()
+        if not self.followers and self._machine is not None and self._machine.state not in _COMPLETE:
+            self._abandoned()
+
+    def _abandoned(self) -> None:
+        self.client_gone()
 
     def wait(self, follower: Follower) -> None:
         """Be told when the request is sent upstream."""
         if self.error is not None:
             follower.given_up(self.error)
-        elif self.over or not self.held:
-            follower.go_on(cold=self.cold)
-        else:
+        elif self.held:
             self._waiting.add(follower)
+        else:
+            follower.go_on(cold=self.cold)
 
     def stop_waiting(self, follower: Follower) -> None:
         self._waiting.discard(follower)
@@ -196,7 +208,15 @@ class Run(Forwarder):
         return subscription
 
     def usage(self) -> tuple[Usage | None, str]:
-        return self.told
+        return self.told if self.over else super().usage()  # who leaves after the last word was told of its tokens
+
+    def charge(self) -> bool:
+        """Upstream worked once, however many read it and whoever of them has left."""
+        charged, self._charged = self._charged, True
+        return not charged
+
+    def before_error(self) -> bytes:
+        return b""
 
     def let_go(self) -> None:
         """What was recorded is kept elsewhere: if nobody is behind, its memory is free."""
@@ -207,8 +227,7 @@ class Run(Forwarder):
 
     def went_live(self, subscription: Subscription) -> None:
         self._live = (*self._live, subscription)
-        if self.paused:
-            self.client_resumed()
+        self._mind_the_gap()
 
     def fell_behind(self, subscription: Subscription) -> None:
         self._live = tuple(each for each in self._live if each is not subscription)
@@ -219,14 +238,14 @@ class Run(Forwarder):
         if subscription.live:
             self._live = tuple(each for each in self._live if each is not subscription)
         if self.over and not self._subscriptions:
-            self.recording.close()
+            self._unread()
         self._mind_the_gap()
 
     def _mind_the_gap(self) -> None:
         """With nobody live upstream has to wait, once there is enough for those who are behind."""
         if self.over or self._machine is None:
             return
-        enough = not self._live and bool(self._subscriptions) and self.head is not None and self.recording.half_full
+        enough = not self._live and bool(self._subscriptions) and self.recording.half_full
         if enough and not self.paused:
             self.client_paused()
         elif self.paused and not enough:
@@ -246,12 +265,16 @@ class Run(Forwarder):
             follower.uncork()
         super().uncork()
 
+    def response_ended(self) -> None:
+        self.whole = True
+        super().response_ended()
+
     def _relayed(self, data: bytes, now: float) -> None:
         recording, live = self.recording, self._live
         if recording.torn and len(live) == len(self._subscriptions):
             recording.pass_by()
         else:
-            recording.append(data, now, needed=not live)
+            recording.append(data, now, needed=bool(self._subscriptions) and not live)
         for subscription in live:
             if subscription.live:
                 subscription.follower.body_received(data)
@@ -270,7 +293,7 @@ class Run(Forwarder):
             follower.go_on(cold=self.cold)
 
     def _relay_head(self, action: act.RelayHead) -> None:
-        self.head, self.has_body = action.head, action.has_body
+        self.head = action.head
         self._forget_body()
         for subscription in list(self._subscriptions):
             subscription.begin()
@@ -290,11 +313,9 @@ class Run(Forwarder):
         if error is None:
             self.told = super().usage()
             self._watcher.run_complete(self)
-        waiting, self._waiting = self._waiting, set()
-        for follower in waiting:
-            if error is None:
-                follower.go_on(cold=self.cold)
-            else:
+        else:
+            waiting, self._waiting = self._waiting, set()
+            for follower in waiting:
                 follower.given_up(error)
         for subscription in list(self._subscriptions):
             subscription.over()
@@ -302,10 +323,17 @@ class Run(Forwarder):
     def _done(self, done: act.Done) -> None:
         self._put_away()
         if not self.over:  # nobody reads it any more, or a bug of ours
-            self._end(ProxyError("cancelled", "The stream was ended because nobody read it any more."))
+            self._end(self._reason())
         if not self._subscriptions:
-            self.recording.close()
+            self._unread()
         self._watcher.run_over(self)
+
+    def _reason(self) -> ProxyError:
+        return ProxyError("cancelled", "The stream was ended before it was complete.")
+
+    def _unread(self) -> None:
+        """It is over, and everybody who followed has all of it."""
+        self.recording.close()
 
     def head_for(self, follower: Follower) -> ResponseHead:
         """Upstream's head as *follower* may have it: what is between upstream and the one who asked first is not for the others."""
@@ -319,12 +347,13 @@ class Run(Forwarder):
 class Subscription:
     """One reader's place in a run: the :class:`~txsse.interfaces.Dispatch` that its conductor has."""
 
-    __slots__ = ("_after", "_begun", "_paused", "_pulling", "_run", "follower", "live")
+    __slots__ = ("_after", "_begun", "_paused", "_pulling", "_run", "follower", "live", "numbers")
 
     def __init__(self, run: Run, follower: Follower) -> None:
         self._run: Run | None = run
         self.follower = follower
         self.live = False
+        self.numbers = follower.numbers
         self._after = 0  # the last piece it was handed; while it is live, all
         self._begun = False
         self._paused = False
@@ -336,7 +365,9 @@ class Subscription:
         if run is None:
             return
         if run.head is not None:
+            self.follower.cork()
             self.begin()
+            self.follower.uncork()
         elif run.over:
             self.over()
 
@@ -350,10 +381,10 @@ class Subscription:
 
     def over(self) -> None:
         """The run has ended."""
-        if self.live or not self._begun:
-            self._tell_end()
-        else:
+        if self._begun and not self.live:
             self._pull()
+        else:
+            self._tell_end()
 
     def failed(self, failed: Failed) -> None:
         """It was for nothing."""
@@ -369,11 +400,10 @@ class Subscription:
         try:
             while (run := self._run) is not None and not self._paused and not self.live:
                 try:
-                    data, last = run.recording.read(self._after, MOST_AT_ONCE)
+                    data, last = self._read(run)
                 except LookupError:
-                    self._let_go()
-                    self.follower.given_up(ProxyError("replay_truncated", "This stream was read too slowly: part of it is gone."))
-                    return
+                    self._miss(run)
+                    continue
                 if data:
                     self._after = last
                     self.follower.body_received(data)
@@ -385,15 +415,23 @@ class Subscription:
         finally:
             self._pulling = False
 
+    def _read(self, run: Run) -> tuple[bytes, int]:
+        """What is to be handed over next, and the number of its last piece."""
+        return run.recording.read(self._after, MOST_AT_ONCE)
+
+    def _miss(self, run: Run) -> None:
+        """What comes next is gone."""
+        self._let_go()
+        self.follower.given_up(ProxyError("replay_truncated", "This stream was read too slowly: part of it is gone."))
+
     def _tell_end(self) -> None:
         run = self._run
         if run is None:
             return
-        error, begun = run.error, self._begun
         self._let_go()
-        if error is not None:
-            self.follower.given_up(error)
-        elif begun:
+        if run.error is not None:
+            self.follower.given_up(run.error)
+        else:
             self.follower.response_ended()
 
     def _let_go(self) -> None:

@@ -12,7 +12,17 @@ REASONS: Final = ("status", "encoded", "no_store", "vary")
 """What :func:`objection` may answer."""
 
 # Everything else was meant for the one who asked.
-_TOLD_AGAIN: Final = frozenset((b"content-type", b"content-language", b"cache-control", b"x-accel-buffering"))
+_TOLD_AGAIN: Final = frozenset(
+    (
+        b"access-control-allow-credentials",
+        b"access-control-allow-origin",
+        b"access-control-expose-headers",
+        b"cache-control",
+        b"content-language",
+        b"content-type",
+        b"x-accel-buffering",
+    )
+)
 # What an answer may depend on: it is in the key, or the proxy decides it.
 _IN_KEY: Final = frozenset(
     (
@@ -50,7 +60,4 @@ def objection(head: ResponseHead) -> str:
 
 def told_again(headers: Headers) -> Headers:
     """What of upstream's *headers* goes with a stored answer."""
-    kept = [(name, value) for name, value in headers if name.lower() in _TOLD_AGAIN]
-    if get(headers, b"access-control-allow-origin") == b"*":
-        kept.append((b"Access-Control-Allow-Origin", b"*"))
-    return kept
+    return [(name, value) for name, value in headers if name.lower() in _TOLD_AGAIN]

@@ -24,7 +24,7 @@ _VERSION: Final = b"1"
 
 _CREDENTIALS: Final = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"x-api-key", b"api-key", b"x-goog-api-key"))
 _NO_SECRET: Final = frozenset((b"", b"bearer", b"basic"))
-_VARY: Final = frozenset((b"accept", b"anthropic-version", b"anthropic-beta", b"openai-beta"))
+_VARY: Final = frozenset((b"accept", b"anthropic-version", b"anthropic-beta", b"openai-beta", b"origin"))
 
 _STREAM: Final = text_of("stream")
 _STREAM_OPTIONS: Final = text_of("stream_options")
@@ -111,7 +111,9 @@ def scope_of(headers: Headers, setting: str, extra: bytes = b"") -> bytes:
 def make_key(
     *, route: str, upstream: bytes, method: bytes, target: bytes, dialect: str, headers: Headers, scope: bytes, digest: Digest
 ) -> bytes:
-    """The 32 bytes under which the answer to a request is kept. Fields that change what an API answers (Accept, its version) count as well.
+    """The 32 bytes under which the answer to a request is kept.
+
+    Fields that change what an API answers (Accept, its version) count as well, and Origin, on which depends who may read it in a browser.
 
     :param upstream: what names the upstream, so that an answer does not outlive a change of it.
     :param target: path and query as they came.

@@ -15,6 +15,8 @@ class Question:
 
     :param credential: hash of what the scope consists of.
     :param digest: of the body.
+    :param context: 32 bytes that stand for all that :attr:`key` does but the body: route, upstream, target, API, scope, and the fields on
+        which an API's answer depends. Whoever compares bodies compares only those of the same context.
     """
 
     key: bytes
@@ -25,6 +27,7 @@ class Question:
     streamed: bool
     credential: bytes
     digest: Digest
+    context: bytes
 
 
 class CacheLookup(Protocol):

@@ -174,6 +174,22 @@ class Recording:
             last += 1
         return bytes(page.data[begin : page.ends[last - page.first]]), last
 
+    def pieces(self, after: int, most: int) -> list[bytes]:
+        """As :meth:`read`, one by one."""
+        page = self._find(after + 1)
+        if page is None:
+            return []
+        at, begin = after + 1, page.begin_of(after + 1)
+        last = page.last
+        out: list[bytes] = []
+        left = most
+        while at <= last and (left > 0 or not out):
+            end = page.ends[at - page.first]
+            out.append(bytes(page.data[begin:end]))
+            left -= end - begin
+            begin, at = end, at + 1
+        return out
+
     def _find(self, number: int) -> Page | None:
         """The page on which that piece is; ``None``: there is none yet."""
         if number > self.last:

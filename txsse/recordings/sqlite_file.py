@@ -10,13 +10,12 @@ import json
 import os
 import sqlite3
 import sys
-from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
 
-from txsse.dialects.usage import Usage
 from txsse.recordings.entry import Entry
+from txsse.recordings.packing import little, pack_head, unpack
 from txsse.recordings.store import Summary
 
 VERSION: Final = 1
@@ -48,7 +47,6 @@ _SELECT_ALL: Final = "SELECT key, route, stored, ttl, head, size FROM entries OR
 _SELECT_OLDEST: Final = "SELECT id, key, stored FROM entries ORDER BY used, id LIMIT 1"
 
 T = TypeVar("T")
-Number = TypeVar("Number", int, float)
 Touched = Mapping[bytes, float]
 """Keys, and the Unix time when each was used last."""
 Gone = list[tuple[bytes, float]]
@@ -242,11 +240,8 @@ def _is_corrupt(error: Exception) -> bool:
 
 
 def _row(entry: Entry, now: float) -> tuple[object, ...]:
-    usage = None if entry.usage is None else [entry.usage.prompt, entry.usage.completion]
-    headers = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in entry.headers]
-    head = json.dumps([entry.dialect, entry.streamed, entry.model, usage, headers])
-    ends, times = _little(entry.ends).tobytes(), _little(entry.times).tobytes()
-    return (entry.key, now, entry.route, entry.stored, entry.ttl, head, entry.size, ends, times, entry.body)
+    ends, times = little(entry.ends).tobytes(), little(entry.times).tobytes()
+    return (entry.key, now, entry.route, entry.stored, entry.ttl, pack_head(entry), entry.size, ends, times, entry.body)
 
 
 def _text(value: bytes) -> str:
@@ -264,21 +259,7 @@ def _summary(row: tuple[bytes, str, float, float, str, int]) -> Summary:
 
 
 def _entry(row: tuple[bytes, str, float, float, str, bytes, bytes, bytes]) -> Entry:
-    key, route, stored, ttl, head, packed_ends, packed_times, body = row
     try:
-        dialect, streamed, model, usage, pairs = json.loads(head)
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
-        ends, times = _little(array("I", packed_ends)), _little(array("f", packed_times))
-        counts = None if usage is None else Usage(*usage)
-        return Entry(key, route, dialect, streamed, headers, body, ends, times, float(stored), float(ttl), counts, model)
-    except (ValueError, TypeError, AttributeError) as error:
+        return unpack(*row)
+    except ValueError as error:
         raise Corrupt("an entry cannot be read") from error
-
-
-def _little(numbers: array[Number]) -> array[Number]:
-    """Between this machine's byte order and that of the file, little-endian."""
-    if sys.byteorder == "little":
-        return numbers
-    swapped = numbers[:]
-    swapped.byteswap()
-    return swapped

@@ -117,16 +117,16 @@ class Quota:
     :ivar used: bytes that are taken.
     """
 
-    __slots__ = ("_evictable", "limit", "used")
+    __slots__ = ("_evictables", "limit", "used")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
-        self._evictable: Evictable | None = None
+        self._evictables: list[Evictable] = []
 
     def attach(self, evictable: Evictable) -> None:
-        """Name the one store that takes its memory here."""
-        self._evictable = evictable
+        """*evictable* takes its memory here, and makes room if those before it cannot."""
+        self._evictables.append(evictable)
 
     def take(self, count: int) -> bool:
         """*count* bytes more; stored entries make room if they must. ``False``: all of them could not, and nothing was done."""
@@ -141,11 +141,11 @@ class Quota:
         self.used -= count
 
     def _take_from_entries(self, count: int) -> bool:
-        evictable = self._evictable
-        if evictable is None or self.used - evictable.bytes_used + count > self.limit:
+        if self.used - sum(each.bytes_used for each in self._evictables) + count > self.limit:
             return False
-        while self.used + count > self.limit:
-            evictable.evict()
+        for each in self._evictables:
+            while self.used + count > self.limit and each.bytes_used:
+                each.evict()
         self.used += count
         return True
 

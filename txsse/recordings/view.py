@@ -45,6 +45,10 @@ class CacheView(Protocol):
         """How many there are."""
 
     @property
+    def evicted(self) -> int:
+        """How many had to make room for others so far."""
+
+    @property
     def flights(self) -> int:
         """Streams under way that another request could join."""
 

@@ -1,0 +1,288 @@
+"""Requests of routes that keep streams: those that mean an earlier stream go on with it, the others are looked up in the cache, and what
+is found nowhere becomes a run, which others may join and come back to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any, TypedDict, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Cooperator
+
+from txsse.dialects import Dialect
+from txsse.dialects.shapes import dump
+from txsse.errors import ProxyError
+from txsse.interfaces import Downstream, Exchange, Request
+from txsse.proxy.admission import NOBODY, Admission, Members
+from txsse.proxy.caching import Caching, Found
+from txsse.proxy.conductor import Conductor, Owner
+from txsse.proxy.forwarder import Forwarder
+from txsse.proxy.reader import Reader, Source, cache_notes
+from txsse.proxy.resumable import ResumableRun
+from txsse.proxy.resumption import (
+    Resumption,
+    body_hash,
+    claim_of,
+    cursor_of,
+    place_notes,
+    responds_async,
+    scope_or_anonymous,
+    split_path,
+    stream_notes,
+    summary,
+    wants_ids,
+)
+from txsse.proxy.routes import BoundRoute
+from txsse.proxy.run import Run
+from txsse.proxy.streams import Claim
+from txsse.recordings.cursor import Cursor
+from txsse.recordings.entry import Entry
+from txsse.recordings.recording import Space
+from txsse.wire.headers import Headers
+
+T = TypeVar("T")
+
+
+class Traits(TypedDict):
+    """What a conductor is told of its request, besides the request itself."""
+
+    streaming: bool
+    commits: bool
+    pads: bool
+    interval: float
+    members: Members
+    show_text: bool
+    request_id: bytes
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Asked:
+    """A request that is to be looked up (``Asking``), and what is needed to answer it.
+
+    :param credentials: the fields of its head as they came.
+    """
+
+    request: Request
+    downstream: Downstream
+    route: BoundRoute
+    dialect: Dialect
+    traits: Traits
+    credentials: Headers
+    query_key: bytes
+    opaque: bool
+
+    @property
+    def streaming(self) -> bool:
+        return self.traits["streaming"]
+
+    @property
+    def scope(self) -> bytes:
+        """Whom a stream that it makes belongs to."""
+        return scope_or_anonymous(self.credentials, self.route.config.cache.scope, self.query_key)
+
+    @property
+    def claim(self) -> Claim | None:
+        return claim_of(self.route.name, self.scope, self.credentials)
+
+
+class RecordedRequests:
+    """Of one proxy.
+
+    :param conduct: lets a conductor live.
+    :param refuse: answers with an error.
+    :param answered: a request was answered at once, with this status.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        caching: Caching,
+        resumption: Resumption,
+        space: Space,
+        cooperator: Cooperator,
+        conduct: Callable[[Conductor], Exchange],
+        refuse: Callable[[ProxyError, Request, Downstream], None],
+        answered: Callable[[Request, BoundRoute, bytes, int, int], None],
+        admissions: set[Admission[Any]],
+        admission_over: Callable[[Admission[Any], bool], None],
+    ) -> None:
+        self._owner = owner
+        self._caching = caching
+        self._resumption = resumption
+        self._space = space
+        self._cooperator = cooperator
+        self._conduct = conduct
+        self._refuse = refuse
+        self._answered = answered
+        self._admissions = admissions
+        self._admission_over = admission_over
+
+    # -- new requests
+
+    def open(self, asked: Asked) -> Exchange:
+        """A request of a route that records."""
+        try:
+            earlier = self._earlier(asked) if asked.route.resumes else None
+        except ProxyError as error:
+            self._refuse(error, asked.request, asked.downstream)
+            return NOBODY
+        if earlier is not None:
+            return earlier
+        if not asked.route.caches:
+            return self._answer(asked, None)
+        steps = self._caching.look_up(asked)
+        try:
+            pause = next(steps)
+        except StopIteration as end:
+            return self._answer(asked, end.value)
+        whole = _from(pause, steps)
+        admission = Admission(asked.request, asked.downstream, whole, partial(self._answer, asked), self._admission_over)
+        self._admissions.add(admission)
+        admission.go(self._cooperator)
+        return admission
+
+    def _earlier(self, asked: Asked) -> Exchange | None:
+        found = self._resumption.earlier(asked.request, asked.claim, asked.scope)
+        return None if found is None else self._go_on(*found, asked.request, asked.downstream, asked.traits)
+
+    def _answer(self, asked: Asked, found: Found | None) -> Exchange:
+        if found is not None and found.error is not None:
+            self._refuse(found.error, asked.request, asked.downstream)
+            return NOBODY
+        source = None if found is None else found.source
+        asks = source is None and self._records(asked, found)
+        if asks:
+            source = self._run(asked, found)
+            if isinstance(source, ResumableRun) and asked.streaming and responds_async(asked.request.head.headers):
+                return self._let_run(source, asked)
+        notes: Headers = []
+        if found is not None:
+            entry = getattr(source, "entry", None)
+            notes = cache_notes(found.result, found.reason, self._caching.age(entry) if isinstance(entry, Entry) else None)
+        if source is None:
+            conductor: Conductor = Forwarder(self._owner, asked.route, asked.request, asked.downstream, asked.dialect, **asked.traits)
+        else:
+            numbers = isinstance(source, ResumableRun) and wants_ids(asked.route.config.resume.mode, asked.request)
+            conductor = self._reader(
+                source, asked.request, asked.downstream, asked.dialect, asked.route, asked.traits, asked=asks, numbers=numbers
+            )
+            if isinstance(source, ResumableRun):
+                notes += stream_notes(source)
+        conductor.cache = "" if found is None else found.result
+        conductor.notes = notes
+        return self._conduct(conductor)
+
+    def _records(self, asked: Asked, found: Found | None) -> bool:
+        """Is it to be a run?"""
+        keeps = found is not None and found.question is not None
+        comes_back = asked.route.resumes and (asked.streaming or asked.claim is not None)
+        if not keeps and not comes_back:
+            return False
+        # What is sent in place of a wait nobody is to follow.
+        stand_ins, route = asked.route.stand_ins, asked.route
+        return stand_ins is None or route.backend.ready or stand_ins.instead(asked.request, streaming=asked.streaming) is None
+
+    def _run(self, asked: Asked, found: Found | None) -> Run:
+        traits, route = asked.traits, asked.route
+        question = None if found is None else found.question
+        about = (self._owner, self, route, asked.request, asked.dialect)
+        limit = max(route.config.cache.max_entry if route.caches else 0, route.config.resume.max_bytes if route.resumes else 0)
+        more: Any = {
+            "streaming": traits["streaming"],
+            "members": traits["members"],
+            "request_id": traits["request_id"],
+            "limit": limit,
+            "space": self._space,
+        }
+        run: Run
+        if route.resumes and (asked.streaming or asked.claim is not None):
+            resumable = run = ResumableRun(*about, sid=self._resumption.new_sid(), scope=asked.scope, created=self._caching.now, **more)
+            self._resumption.streams.add(resumable, asked.claim, body_hash(asked.request.body))
+        else:
+            run = Run(*about, **more)
+        if question is not None:
+            self._caching.began(run, question)
+        run.begin()
+        return run
+
+    def _let_run(self, run: ResumableRun, asked: Asked) -> Exchange:
+        """Nobody waits for it (RFC 7240 section 4.1)."""
+        run.run_on(run.resume.max_orphan)
+        body = dump(summary(run))
+        headers: Headers = [
+            (b"Content-Type", b"application/json"),
+            (b"Content-Length", b"%d" % len(body)),
+            (b"Preference-Applied", b"respond-async"),
+            *stream_notes(run),
+            (b"X-Request-Id", asked.traits["request_id"]),
+        ]
+        downstream = asked.downstream
+        downstream.cork()
+        downstream.start(202, b"Accepted", headers)
+        downstream.write(body)
+        downstream.finish()
+        self._answered(asked.request, asked.route, asked.traits["request_id"], 202, len(body))
+        return NOBODY
+
+    # -- readers who come back
+
+    def resume(self, request: Request, downstream: Downstream, scopes: Callable[[str], bytes], request_id: bytes) -> Exchange:
+        """A request for ``/-/streams/<sid>``.
+
+        :param scopes: whom the request comes from, in terms of ``cache.scope``.
+        """
+        try:
+            sid, query = split_path(request.path)
+            run = self._resumption.streams.find(sid, None)
+            run = self._resumption.streams.find(sid, scopes(run.home.config.cache.scope))
+            cursor = cursor_of(sid, request.head.headers, query)
+            traits: Traits = {
+                "streaming": True,
+                "commits": True,
+                "pads": False,
+                "interval": run.home.policy.interval,
+                "members": {},
+                "show_text": False,
+                "request_id": request_id,
+            }
+            return self._go_on(run, cursor, request, downstream, traits)
+        except ProxyError as error:
+            self._refuse(error, request, downstream)
+            return NOBODY
+
+    def _go_on(self, run: ResumableRun, cursor: Cursor, request: Request, downstream: Downstream, traits: Traits) -> Exchange:
+        """:raises ProxyError: it cannot."""
+        place = self._resumption.place(run, cursor)
+        if place is None:
+            notes = [*stream_notes(run), *place_notes(run, 0), (b"X-Request-Id", traits["request_id"])]
+            downstream.start(204, b"No Content", notes, has_body=False)
+            downstream.finish()
+            self._answered(request, run.home, traits["request_id"], 204, 0)
+            return NOBODY
+        after, gap = place
+        numbers = wants_ids(run.resume.mode, request)
+        reader = self._reader(run, request, downstream, run.dialect, run.home, traits, after=after, numbers=numbers)
+        reader.notes = [*stream_notes(run), *place_notes(run, gap)]
+        return self._conduct(reader)
+
+    def _reader(
+        self, source: Source, request: Request, downstream: Downstream, dialect: Dialect, route: BoundRoute, traits: Traits, **more: Any
+    ) -> Reader:
+        for_readers = route if route.for_readers is None else route.for_readers
+        return Reader(self._owner, for_readers, request, downstream, dialect, source=source, **traits, **more)
+
+    # -- of runs (RunWatcher)
+
+    def run_complete(self, run: Run) -> None:
+        self._caching.run_complete(run)
+
+    def run_over(self, run: Run) -> None:
+        self._caching.run_over(run)
+        self._resumption.streams.ended(run)
+
+
+def _from(first: Any, rest: Generator[Deferred[Any] | None, None, T]) -> Generator[Deferred[Any] | None, None, T]:
+    yield first
+    return (yield from rest)

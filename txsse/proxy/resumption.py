@@ -1,0 +1,183 @@
+"""Requests that go on with a stream instead of asking for a new one, and what the makers of streams are told about coming back."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl
+
+from txsse.errors import ProxyError
+from txsse.interfaces import Request
+from txsse.proxy.resumable import ResumableRun
+from txsse.proxy.streams import Claim, Streams, new_sid
+from txsse.recordings.canonical import Uncacheable
+from txsse.recordings.cursor import BadCursor, Cursor, is_sid, ours, parse_cursor
+from txsse.recordings.key import scope_of
+from txsse.wire.headers import Headers, get, tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PATH: Final = b"/-/streams/"
+EXPOSED: Final = b"X-Txsse-Stream, X-Stream-State, X-Stream-First, X-Stream-Last, X-Stream-Gap, Location"
+ANONYMOUS: Final = bytes(32)
+"""The scope of those who show no credential: whoever knows the id may read."""
+
+_NO: Final = frozenset((b"", b"0", b"off", b"false", b"no"))
+_ASYNC: Final = re.compile(rb"respond-async(?:\s*;.*)?")
+
+
+def scope_or_anonymous(fields: Headers, setting: str, query_key: bytes) -> bytes:
+    """Whom a stream belongs to."""
+    try:
+        return scope_of(fields, setting, query_key)
+    except Uncacheable:
+        return ANONYMOUS
+
+
+def wants_ids(mode: str, request: Request) -> bool:
+    """Would this client use ids of ours?"""
+    if mode != "auto":
+        return mode == "always"
+    headers = request.head.headers
+    asked = get(headers, b"x-txsse-resume")
+    if asked is not None:
+        return asked.strip().lower() not in _NO
+    return request.head.method == b"GET" or ours(headers) is not None
+
+
+def responds_async(headers: Headers) -> bool:
+    """Prefer (RFC 7240) asks not to be kept waiting."""
+    return any(_ASYNC.fullmatch(preference) for preference in tokens(headers, b"prefer"))
+
+
+def claim_of(route: str, scope: bytes, headers: Headers) -> Claim | None:
+    """What an ``Idempotency-Key`` lays claim to."""
+    key = get(headers, b"idempotency-key")
+    return None if key is None or not key.strip() or len(key) > 256 else Claim(route, scope, key.strip())
+
+
+def body_hash(body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=32).digest()
+
+
+def stream_notes(run: ResumableRun) -> Headers:
+    """What every response about a stream tells of it."""
+    sid = run.sid.encode("ascii")
+    return [(b"X-Txsse-Stream", sid), (b"Location", PATH + sid), (b"Access-Control-Expose-Headers", EXPOSED)]
+
+
+def state_of(run: ResumableRun) -> str:
+    return "live" if not run.over else "done" if run.error is None else "error"
+
+
+def summary(run: ResumableRun) -> dict[str, Any]:
+    """A stream's state as JSON. Its id is in it: this is for its owner."""
+    recording = run.recording
+    state = "waiting" if not run.over and run.head is None else state_of(run)
+    found: dict[str, Any] = {
+        "id": run.sid,
+        "state": state,
+        "created": run.created,
+        "first": recording.first,
+        "last": recording.last,
+        "bytes": recording.size,
+        "readers": len(run.followers),
+    }
+    if run.head is not None:
+        found["status"] = run.head.status
+    if run.error is not None:
+        found["error"] = {"code": run.error.code, "message": run.error.message}
+    usage, model = run.told
+    if usage is not None:
+        found["usage"] = {"prompt": usage.prompt, "completion": usage.completion}
+    return found | ({"model": model} if model else {})
+
+
+def place_notes(run: ResumableRun, gap: int) -> Headers:
+    """Where in it the reader is."""
+    first, last = run.recording.first, run.recording.last
+    notes = [
+        (b"X-Stream-State", state_of(run).encode()),
+        (b"X-Stream-First", b"%d" % first),
+        (b"X-Stream-Last", b"%d" % last),
+    ]
+    return [*notes, (b"X-Stream-Gap", b"%d" % gap)] if gap else notes
+
+
+def split_path(path: bytes) -> tuple[str, dict[bytes, bytes]]:
+    """The id and the parameters of a request for a stream.
+
+    :raises ProxyError: this is no id.
+    """
+    target, _, query = path.partition(b"?")
+    sid = target.removeprefix(PATH)
+    if not is_sid(sid):
+        raise ProxyError("stream_not_found", "There is no stream of this id that this key may read.")
+    return sid.decode("ascii"), dict(parse_qsl(query, keep_blank_values=True))
+
+
+class Resumption:
+    """Of one proxy.
+
+    :param count: one more of ``txsse_resumes_total``.
+    """
+
+    def __init__(self, streams: Streams, count: Callable[[str], None]) -> None:
+        self.streams = streams
+        self._count = count
+
+    def new_sid(self) -> str:
+        return new_sid()
+
+    def earlier(self, request: Request, claim: Claim | None, scope: bytes) -> tuple[ResumableRun, Cursor] | None:
+        """The stream that a request means which looks like a new one.
+
+        :raises ProxyError: it means one that is not there any more: it is never asked anew.
+        """
+        named = ours(request.head.headers)
+        if named is not None:
+            sid, after = named
+            return self.streams.find(sid.decode("ascii"), scope), Cursor(after)
+        if claim is None:
+            return None
+        run = self.streams.claimed(claim, body_hash(request.body))
+        return None if run is None else (run, Cursor())
+
+    def place(self, run: ResumableRun, cursor: Cursor) -> tuple[int, int] | None:
+        """After which event a reader goes on, and how many are missing before that; ``None``: it has all, and the stream is over.
+
+        :raises ProxyError: it cannot.
+        """
+        after = run.place_of(cursor)
+        recording = run.recording
+        if after is None:
+            self._count("bad_cursor")
+            raise bad_cursor("The cursor is not the id of an event of this stream: send the last one that came, or none for all of it.")
+        if run.over and after >= recording.last + (run.error is not None):  # the error is an event too
+            self._count("complete")
+            return None
+        if len(run.followers) >= run.resume.max_readers:
+            self._count("too_many")
+            raise ProxyError("too_many_readers", f"This stream has {run.resume.max_readers} readers already. Try again later.")
+        gap = max(recording.first - 1 - after, 0)
+        if gap and run.resume.on_gap == "error":
+            self._count("gap")
+            raise ProxyError(
+                "stream_gone", f"{gap} events after the cursor are not kept any more; the first that is has number {recording.first}."
+            )
+        self._count("gap" if gap else "resumed")
+        return after + gap, gap
+
+
+def bad_cursor(text: str) -> ProxyError:
+    return ProxyError("bad_cursor", text)
+
+
+def cursor_of(sid: str, headers: Headers, query: dict[bytes, bytes]) -> Cursor:
+    """:raises ProxyError: there is one, and it is none."""
+    try:
+        return parse_cursor(sid.encode("ascii"), headers, query)
+    except BadCursor as bad:
+        raise bad_cursor(str(bad)) from None

@@ -1,0 +1,80 @@
+"""Where a reader wants to begin: the cursor that it sends, in any of the places where clients send one."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import attrs
+
+from txsse.wire.headers import Headers, get
+
+_SID: Final = re.compile(rb"(?:[A-Za-z0-9_-]{1,32}~)?[A-Za-z0-9_-]{22}")
+_OURS: Final = re.compile(rb"((?:[A-Za-z0-9_-]{1,32}~)?[A-Za-z0-9_-]{22})\.([0-9]{1,10})")
+_NUMBER: Final = re.compile(rb"[0-9]{1,10}")
+_ALL: Final = frozenset((b"", b"earliest", b"0", b"-1"))
+_LONGEST: Final = 128
+
+
+class BadCursor(ValueError):
+    """The text says why, fit for a client."""
+
+
+@attrs.frozen
+class Cursor:
+    """
+    :param after: the number of the last event that the reader has; 0: none.
+    :param live: only what is still to come.
+    :param foreign: an id that upstream gave; the event after it is meant.
+    """
+
+    after: int = 0
+    live: bool = False
+    foreign: bytes | None = None
+
+
+def is_sid(text: bytes) -> bool:
+    """Could this be the id of a stream?"""
+    return _SID.fullmatch(text) is not None
+
+
+def ours(headers: Headers) -> tuple[bytes, int] | None:
+    """The stream and the event that the Last-Event-ID names, if it is one of ours."""
+    told = get(headers, b"last-event-id")
+    match = None if told is None else _OURS.fullmatch(told.strip())
+    return None if match is None else (match[1], int(match[2]))
+
+
+def parse_cursor(sid: bytes, headers: Headers, query: dict[bytes, bytes]) -> Cursor:
+    """The cursor of a reader of stream *sid*: ``Last-Event-ID``, else ``last_event_id``, else ``starting_after``; ``from=live``.
+
+    :param query: the parameters, decoded.
+    :raises BadCursor: it is none, or another stream's. Nothing is to be replayed then.
+    """
+    told = get(headers, b"last-event-id")
+    if told is None:
+        told = query.get(b"last_event_id")
+    if told is not None:
+        return _of_id(sid, told.strip())
+    after = query.get(b"starting_after")
+    if after is not None:
+        if after not in _ALL and not _NUMBER.fullmatch(after):
+            raise BadCursor("starting_after is not the number of an event: send the one after which to go on, or 0 for all.")
+        return Cursor(0 if after in _ALL else int(after))
+    where = query.get(b"from")
+    if where not in (None, b"live", b"earliest"):
+        raise BadCursor("from is neither live nor earliest.")
+    return Cursor(live=where == b"live")
+
+
+def _of_id(sid: bytes, told: bytes) -> Cursor:
+    if told in _ALL:
+        return Cursor()
+    match = _OURS.fullmatch(told)
+    if match is not None:
+        if match[1] != sid:
+            raise BadCursor("The cursor belongs to another stream: send an id of this one, or none for all of it.")
+        return Cursor(int(match[2]))
+    if told.startswith(sid[:22]) or len(told) > _LONGEST or any(byte < 33 or byte > 126 for byte in told):
+        raise BadCursor("The cursor is not the id of an event: send the last one that came, or none for all of it.")
+    return Cursor(foreign=told)
