@@ -32,12 +32,14 @@ class Net(MemoryReactorClock):
         self.names: dict[str, list[list[str]]] = {"hooks.test": [["203.0.114.5"]]}
         self.look_ups: list[str] = []
         self.silent = False  # the resolver never answers
+        self.unanswered: list[IResolutionReceiver] = []
 
     def resolveHostName(
         self, receiver: IResolutionReceiver, hostName: str, portNumber: int = 0, addressTypes: Any = None, transportSemantics: str = "TCP"
     ) -> Any:
         self.look_ups.append(hostName)
         if self.silent:
+            self.unanswered.append(receiver)
             return None
         answers = self.names.get(hostName, [[]])
         found = answers.pop(0) if len(answers) > 1 else answers[0]

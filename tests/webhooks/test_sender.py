@@ -222,6 +222,8 @@ def test_a_resolver_that_never_answers_costs_one_try() -> None:
     ended(post)
     post.net.wait(15.1)
     post.net.silent = False
+    for receiver in post.net.unanswered:
+        receiver.resolutionComplete()  # nobody waits for it any more
     post.net.wait(0.6)
     post.next().answer()
 
@@ -366,6 +368,16 @@ def test_what_comes_in_while_closing_is_sent_if_it_tells_of_an_end() -> None:
     last.answer()
     assert not over
     slow.answer()
+    assert over and post.quiet
+
+
+def test_what_has_waited_for_its_turn_in_vain_is_not_sent_while_closing() -> None:
+    post = Post(max_concurrency=1)
+    ended(post)
+    channel = post.sender.prediction(HTTP, None, "p")
+    channel.started(doc())
+    over = closing(post)
+    post.next().answer()
     assert over and post.quiet
 
 

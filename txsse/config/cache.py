@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ from txsse.config.errors import Refused, choices, shown
 from txsse.config.model import STORE_FILE, Cache, Configuration, Route, Store
 from txsse.config.units import write_size
 
+REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 HEADER: Final = "header:"
 """What a scope begins with that is the value of a header field."""
 
@@ -48,13 +50,13 @@ def read_member(text: str) -> str:
 
 
 def read_store(text: str) -> str:
-    """*text*, if it can be the name of a store's file; "" is left to :func:`store_file`.
+    """*text*, if it can be the name of a store's file, or the URL of a Redis; "" is left to :func:`store_file`.
 
-    :raises Refused: it is a URL, or a folder.
+    :raises Refused: it is another URL, or a folder.
     """
     scheme, is_url, _ = text.partition("://")
-    if scheme.lower() in ("redis", "rediss"):
-        raise Refused("Redis is not built yet in this version; write the name of a file, or remove it")  # it may hold a password
+    if scheme.lower() in REDIS_SCHEMES:
+        return text  # what comes after it is read where Redis is, for it may hold a password
     if is_url or text == ":memory:":
         raise Refused("not the name of a file; write it as in '/var/lib/txsse/recordings.sqlite', or kind = 'memory' without it")
     if "\0" in text or (text and Path(text).is_dir()):
@@ -70,10 +72,31 @@ def store_file(configuration: Configuration) -> str:
 def store_problems(configuration: Configuration) -> Iterator[tuple[str, str]]:
     """The key below ``store``, and what is wrong there."""
     store = configuration.store
+    is_redis = store.url.partition("://")[0].lower() in REDIS_SCHEMES and "://" in store.url
+    if store.kind == "redis":
+        if not is_redis:
+            yield "url", "'redis' needs the URL of one; write url = \"redis://host:6379\", or rediss:// for TLS"
+        else:
+            yield from _redis_problems(store.url)
+        return
+    if is_redis:
+        yield "kind", f"{shown(store.kind)} does not go with the URL of a Redis; write kind = 'redis', or remove url"
+        return
     if store.kind == "memory" and store.url:
         yield "url", "'memory' has no file; write kind = 'sqlite' to keep recordings in it, or remove it"
     elif store.kind == "sqlite" and not store.url and not configuration.server.state_dir:
         yield "kind", '\'sqlite\' needs a file; write url = "/var/lib/txsse/recordings.sqlite", or state_dir = "/var/lib/txsse" in [server]'
+
+
+def _redis_problems(url: str) -> Iterator[tuple[str, str]]:
+    from txsse.redis.url import read_redis_url  # nobody else needs it
+
+    try:
+        read_redis_url(url)
+    except Refused as refused:
+        yield "url", str(refused)
+    if any(find_spec(name) is None for name in ("txredisapi", "hiredis")):
+        yield "kind", "a store of kind redis needs txredisapi and hiredis: pip install 'txsse[redis]'"
 
 
 def cache_problems(route: Route, store: Store) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ import attrs
 from txsse.config.cache import cache_problems, store_problems
 from txsse.config.endpoints import is_loopback
 from txsse.config.errors import ConfigError, Problem, choices, shown
-from txsse.config.model import Configuration, Route, Upstream
+from txsse.config.model import LONGEST_NODE, Configuration, Route, Server, Upstream
 from txsse.config.stand_ins import stand_in_problems
 from txsse.config.wake import wake_problems
 from txsse.config.webhooks import webhook_problems
@@ -84,6 +84,7 @@ def _check_listeners(configuration: Configuration) -> Iterator[Problem]:
             f"{shown(server.admin)} is not on loopback, so server.admin_token is required; "
             "set it, or listen on 'tcp:9180:interface=127.0.0.1', or switch it off with 'none'",
         )
+    yield from _check_peers(server)
     seen: set[str] = set()
     for endpoint in server.listen:
         if endpoint in seen:
@@ -91,6 +92,14 @@ def _check_listeners(configuration: Configuration) -> Iterator[Problem]:
         seen.add(endpoint)
     if server.admin in seen:
         yield Problem("server.admin", f"{shown(server.admin)} is also in server.listen; give it a port of its own")
+
+
+def _check_peers(server: Server) -> Iterator[Problem]:
+    if server.peers and not server.node:
+        names = ", ".join(map(shown, server.peers))
+        yield Problem("server.node", f"it has none, and there are peers ({names}); give this proxy a name of its own among them")
+    if len(server.node) > LONGEST_NODE:
+        yield Problem("server.node", f"{shown(server.node)} is too long; at most {LONGEST_NODE} characters")
 
 
 def _upstream_problems(upstream: Upstream) -> Iterator[tuple[str, str]]:

@@ -33,7 +33,7 @@ class Kind(enum.Enum):
     SECRET = "secret"
     FILE = "file"
     FOLDER = "folder"
-    STORE = "file of a store"
+    STORE = "file or URL of a store"
     FIELD_VALUE = "header value"
     STATUS = "status"
     PATH = "URL path"
@@ -51,6 +51,7 @@ class Kind(enum.Enum):
     HEADERS = "table of secrets"
     FIELDS = "table of header fields"
     FILES = "table of files"
+    PEERS = "table of URLs"
     LATER = "table"  # belongs to a feature that is not built: no shape is known yet, only its default loads
     TABLE = "sub-table"
     TABLES = "array of tables"

@@ -20,6 +20,9 @@ from txsse.config.secret import Secret
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
+LONGEST_NODE: Final = 32
+"""Characters of a proxy's name: it stands in the ids of its streams."""
+
 PRESETS: Final = ("llamacpp", "llamacpp-router", "vllm", "sglang", "tgi", "ollama", "lmstudio", "openai", "tcp", "auto", "none")
 DIALECTS: Final = ("auto", "openai-chat", "openai-completions", "openai-responses", "anthropic", "ollama", "sse")
 STORE_FILE: Final = "recordings.sqlite"
@@ -51,6 +54,8 @@ class Server:
         Kind.NETWORKS,
         "addresses, networks, or `unix:`, whose X-Forwarded-* and Forwarded fields are extended; anybody else's are replaced",
     )
+    node: str = text("", "this proxy's name among its `peers`", Kind.NAME)
+    peers: Mapping[str, str] = mapping(Kind.PEERS, "URLs of the proxies by their names: a stream that another one keeps is read through it")
     state_dir: str = text(
         "", "folder for what survives restarts: how long starts took, and the store of kind `sqlite`; empty = nothing does", Kind.FOLDER
     )
@@ -352,8 +357,13 @@ class Route:
 class Store:
     """``[store]``: where recordings are kept."""
 
-    kind: str = choice("memory", ("memory", "sqlite", "redis"), "the store; `sqlite` survives a restart", only=("memory", "sqlite"))
-    url: str = text("", f"with `sqlite`, its file; empty = `{STORE_FILE}` in `server.state_dir`", Kind.STORE)
+    kind: str = choice("memory", ("memory", "sqlite", "redis"), "the store; `sqlite` survives a restart, `redis` is shared by machines")
+    url: str = text(
+        "",
+        f"with `sqlite`, its file; empty = `{STORE_FILE}` in `server.state_dir`. With `redis`, its `redis://`, `rediss://` or `unix://` "
+        "URL, which may be a secret",
+        Kind.STORE,
+    )
     max_bytes: int = size(64 * MIB, "of all recordings; over it the ones that were not used for the longest time go", positive=True)
 
 

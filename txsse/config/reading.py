@@ -18,6 +18,7 @@ from txsse.config.cache import read_member, read_scope, read_store
 from txsse.config.endpoints import check_endpoint
 from txsse.config.errors import Refused, choices, shown
 from txsse.config.fields import Kind, Option, option_of
+from txsse.config.model import LONGEST_NODE
 from txsse.config.secret import Secret, read_secret, why_unreadable
 from txsse.config.units import read_duration, read_size
 from txsse.config.urls import read_url, read_url_with_port
@@ -195,7 +196,7 @@ def _folder(value: object, option: Option) -> str:
 
 
 def _store(value: object, option: Option) -> str:
-    return read_store(_string(value, option))
+    return read_store(read_secret(value).reveal() if isinstance(value, dict) else _string(value, option))
 
 
 def _scope(value: object, option: Option) -> str:
@@ -318,6 +319,19 @@ def _files(value: object, option: Option) -> Mapping[str, str]:
     return {path: _named(path, _file, name, option) for path, name in value.items()}
 
 
+def _peers(value: object, option: Option) -> Mapping[str, str]:
+    if not isinstance(value, dict):
+        raise Refused(f'{shown(value)} is not a table; write it as in {{ a = "http://10.0.0.1:8787", b = "http://10.0.0.2:8787" }}')
+    return {_node(name, option): _named(name, _url, url, option) for name, url in value.items()}
+
+
+def _node(value: object, option: Option) -> str:
+    name = _name(value, option)
+    if len(name) > LONGEST_NODE:
+        raise Refused(f"{shown(name)} is too long for the name of a node; at most {LONGEST_NODE} characters")
+    return name
+
+
 def _named(name: str, read_one: Callable[[object, Option], str], value: object, option: Option) -> str:
     """One value of a table; what is wrong with it is told with its name."""
     try:
@@ -380,4 +394,5 @@ _READERS: Final[dict[Kind, Callable[[object, Option], Any]]] = {
     Kind.HEADERS: _headers,
     Kind.FIELDS: _fields,
     Kind.FILES: _files,
+    Kind.PEERS: _peers,
 }

@@ -11,9 +11,10 @@ import attrs
 
 from txsse.config.fields import Kind, option_of
 from txsse.config.model import Configuration
-from txsse.config.secret import Secret
+from txsse.config.secret import MASK, Secret
 from txsse.config.units import write_duration, write_size
 
+_USERINFO: Final = re.compile(r"://[^@/]*@")  # of a Redis: the name and the password
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
@@ -44,6 +45,8 @@ def write(value: Any, kind: Kind = Kind.STRING) -> str:
     """One value as TOML; *kind* tells seconds and bytes from other numbers."""
     if kind is Kind.DURATION:
         return write_duration(value)
+    if kind is Kind.STORE:
+        return _string(_USERINFO.sub(f"://{MASK}@", value))
     if kind is Kind.SIZE:
         return write_size(value)
     if isinstance(value, bool):

@@ -40,9 +40,12 @@ from txsse.wire.peek import string_value
 
 if TYPE_CHECKING:
     from txsse.proxy.caching import Caching
+    from txsse.proxy.peers import Peers
     from txsse.proxy.recorded import RecordedRequests, Traits
+    from txsse.proxy.shared import Shared as SharedStreams
     from txsse.proxy.streams import Streams
     from txsse.recordings.lookup import CacheLookup
+    from txsse.recordings.opening import Opened
     from txsse.upstream.wake.parts import Ended
     from txsse.upstream.wake.shared import Shared
 
@@ -84,6 +87,9 @@ class Proxy:
         self.caching: Caching | None = None
         self.streams: Streams | None = None
         self._recorded: RecordedRequests | None = None
+        self._peers: Peers | None = None
+        self._opened: Opened | None = None
+        self._shared_streams: SharedStreams | None = None
         self._ids = RequestIds()
         self.configure(configuration)
 
@@ -109,7 +115,7 @@ class Proxy:
         for route in routes:
             route.room = rooms.get(route.name, route.room)
             route.prepare()
-        if self._recorded is None and any(route.records for route in routes):
+        if self._recorded is None and (configuration.server.peers or any(route.records for route in routes)):
             self._recorded = self._open_recordings()
         self._reception.take(routes)
         for name, backend in self.backends.items():
@@ -132,15 +138,21 @@ class Proxy:
         from txsse.proxy.streams import Streams
         from txsse.recordings.opening import open_store
 
-        store, space = open_store(self._store, self._reactor)
-        caching = self.caching = Caching(store, self.metrics, self.alarms, self._cooperator, time.time, space, self._cache_lookup)
+        node = self._store.server.node
+        opened = self._opened = open_store(self._store, self._reactor)
+        space = opened.quota
+        caching = self.caching = Caching(opened.store, self.metrics, self.alarms, self._cooperator, time.time, space, self._cache_lookup)
         streams = self.streams = Streams(self.alarms, self._count_resume)
         space.attach(streams)
         self.metrics.cache_view = lambda: caching
+        if opened.link is not None:
+            from txsse.proxy.shared import open_shared
+
+            self._shared_streams = open_shared(opened.link, self._reactor, node)
         return RecordedRequests(
             self,
             caching,
-            Resumption(streams, self._count_resume),
+            Resumption(streams, self._count_resume, node),
             space,
             self._cooperator,
             self._conduct,
@@ -148,7 +160,22 @@ class Proxy:
             self._answered,
             self._admissions,
             self._admission_over,
+            self._make_peers(),
+            self._shared_streams,
+            lambda: self.table.routes,
         )
+
+    def _make_peers(self) -> Peers | None:
+        server = self._store.server
+        if not server.peers:
+            return None
+        from txsse.proxy.peers import Peers
+
+        def backend(upstream: model.Upstream) -> Backend:
+            return Backend(upstream, self._reactor, self.alarms, self._upstream_changed, self._make_shared)
+
+        self._peers = Peers(server.node, server.peers, backend, self.instance, TrustedProxies.parse(server.trusted_proxies))
+        return self._peers
 
     def _count_resume(self, result: str) -> None:
         self.metrics.resumes[result] += 1
@@ -399,13 +426,19 @@ class Proxy:
         self._reception.close()
         for backend in self.backends.values():
             backend.close()
+        if self._peers is not None:
+            self._peers.close()
         self._cooperator.stop()
         self.alarms.stop()
         self._ledger.close()
 
     def close_store(self) -> Deferred[None]:
         """Fires when what is kept is written."""
-        return succeed(None) if self.caching is None else self.caching.store.close()
+        opened = self._opened
+        if opened is None:
+            return succeed(None)
+        ended = succeed(None) if self._shared_streams is None else self._shared_streams.journal.close()
+        return ended.addCallback(lambda _: opened.close())
 
 
 def _no_route() -> ProxyError:

@@ -3,15 +3,15 @@ is found nowhere becomes a run, which others may join and come back to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
-from typing import Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Cooperator
 
-from txsse.dialects import Dialect
+from txsse.dialects import DIALECTS, Dialect
 from txsse.dialects.shapes import dump
 from txsse.errors import ProxyError
 from txsse.interfaces import Downstream, Exchange, Request
@@ -19,9 +19,12 @@ from txsse.proxy.admission import NOBODY, Admission, Members
 from txsse.proxy.caching import Caching, Found
 from txsse.proxy.conductor import Conductor, Owner
 from txsse.proxy.forwarder import Forwarder
+from txsse.proxy.peers import HOP, PeerForwarder, Peers
 from txsse.proxy.reader import Reader, Source, cache_notes
 from txsse.proxy.resumable import ResumableRun
 from txsse.proxy.resumption import (
+    EXPOSED,
+    PATH,
     Resumption,
     body_hash,
     claim_of,
@@ -37,10 +40,13 @@ from txsse.proxy.resumption import (
 from txsse.proxy.routes import BoundRoute
 from txsse.proxy.run import Run
 from txsse.proxy.streams import Claim
-from txsse.recordings.cursor import Cursor
+from txsse.recordings.cursor import Cursor, ours
 from txsse.recordings.entry import Entry
 from txsse.recordings.recording import Space
-from txsse.wire.headers import Headers
+from txsse.wire.headers import Headers, get
+
+if TYPE_CHECKING:
+    from txsse.proxy.shared import Shared
 
 T = TypeVar("T")
 
@@ -107,8 +113,14 @@ class RecordedRequests:
         answered: Callable[[Request, BoundRoute, bytes, int, int], None],
         admissions: set[Admission[Any]],
         admission_over: Callable[[Admission[Any], bool], None],
+        peers: Peers | None = None,
+        shared: Shared | None = None,
+        routes: Callable[[], Iterable[BoundRoute]] = tuple,
     ) -> None:
+        self._routes = routes
+        self._shared = shared
         self._owner = owner
+        self._peers = peers
         self._caching = caching
         self._resumption = resumption
         self._space = space
@@ -144,6 +156,12 @@ class RecordedRequests:
         return admission
 
     def _earlier(self, asked: Asked) -> Exchange | None:
+        named = ours(asked.request.head.headers)
+        if named is not None and (keeper := self._keeper(named[0].decode("ascii"), asked.request)) is not None:
+            return self._pass_on(keeper, asked.request, asked.downstream, asked.traits)
+        if named is not None and self._is_elsewhere(named[0].decode("ascii")):
+            scopes = partial(scope_or_anonymous, asked.credentials, query_key=asked.query_key)
+            return self._look_elsewhere(named[0].decode("ascii"), Cursor(named[1]), asked.request, asked.downstream, scopes, asked.traits)
         found = self._resumption.earlier(asked.request, asked.claim, asked.scope)
         return None if found is None else self._go_on(*found, asked.request, asked.downstream, asked.traits)
 
@@ -199,6 +217,8 @@ class RecordedRequests:
         run: Run
         if route.resumes and (asked.streaming or asked.claim is not None):
             resumable = run = ResumableRun(*about, sid=self._resumption.new_sid(), scope=asked.scope, created=self._caching.now, **more)
+            if self._shared is not None:
+                self._shared.share(resumable)
             self._resumption.streams.add(resumable, asked.claim, body_hash(asked.request.body))
         else:
             run = Run(*about, **more)
@@ -235,36 +255,95 @@ class RecordedRequests:
         """
         try:
             sid, query = split_path(request.path)
+            if (keeper := self._keeper(sid, request)) is not None:
+                streams = request.head.method == b"GET"
+                traits: Traits = {**_FOREIGN, "streaming": streams, "commits": streams, "request_id": request_id}
+                return self._pass_on(keeper, request, downstream, traits)
+            if self._is_elsewhere(sid):
+                cursor = cursor_of(sid, request.head.headers, query)
+                traits = {**_FOREIGN, "request_id": request_id}
+                return self._look_elsewhere(sid, cursor, request, downstream, scopes, traits)
             run = self._resumption.streams.find(sid, None)
             run = self._resumption.streams.find(sid, scopes(run.home.config.cache.scope))
             cursor = cursor_of(sid, request.head.headers, query)
-            traits: Traits = {
-                "streaming": True,
-                "commits": True,
-                "pads": False,
-                "interval": run.home.policy.interval,
-                "members": {},
-                "show_text": False,
-                "request_id": request_id,
-            }
+            traits = {**_FOREIGN, "interval": run.home.policy.interval, "request_id": request_id}
             return self._go_on(run, cursor, request, downstream, traits)
         except ProxyError as error:
             self._refuse(error, request, downstream)
             return NOBODY
+
+    def _keeper(self, sid: str, request: Request) -> BoundRoute | None:
+        """The way to the proxy that keeps this stream, if it is another one and has not sent the request here itself."""
+        return None if self._peers is None or get(request.head.headers, HOP) is not None else self._peers.keeper(sid)
+
+    def _pass_on(self, keeper: BoundRoute, request: Request, downstream: Downstream, traits: Traits) -> Exchange:
+        return self._conduct(PeerForwarder(self._owner, keeper, request, downstream, DIALECTS["sse"], **traits))
 
     def _go_on(self, run: ResumableRun, cursor: Cursor, request: Request, downstream: Downstream, traits: Traits) -> Exchange:
         """:raises ProxyError: it cannot."""
         place = self._resumption.place(run, cursor)
         if place is None:
             notes = [*stream_notes(run), *place_notes(run, 0), (b"X-Request-Id", traits["request_id"])]
-            downstream.start(204, b"No Content", notes, has_body=False)
-            downstream.finish()
-            self._answered(request, run.home, traits["request_id"], 204, 0)
-            return NOBODY
+            return self._all_read(request, downstream, run.home, notes, traits["request_id"])
         after, gap = place
         numbers = wants_ids(run.resume.mode, request)
         reader = self._reader(run, request, downstream, run.dialect, run.home, traits, after=after, numbers=numbers)
         reader.notes = [*stream_notes(run), *place_notes(run, gap)]
+        return self._conduct(reader)
+
+    def _all_read(self, request: Request, downstream: Downstream, route: BoundRoute, notes: Headers, request_id: bytes) -> Exchange:
+        """It is over and there is nothing left: EventSource does not come back after a 204."""
+        downstream.start(204, b"No Content", notes, has_body=False)
+        downstream.finish()
+        self._answered(request, route, request_id, 204, 0)
+        return NOBODY
+
+    # -- streams of other machines
+
+    def _is_elsewhere(self, sid: str) -> bool:
+        return self._shared is not None and not self._resumption.streams.knows(sid)
+
+    def _look_elsewhere(
+        self, sid: str, cursor: Cursor, request: Request, downstream: Downstream, scopes: Callable[[str], bytes], traits: Traits
+    ) -> Exchange:
+        assert self._shared is not None
+        opening = self._shared.open(sid)
+        admit = partial(self._go_on_elsewhere, sid, cursor, request, downstream, scopes, traits)
+        admission = Admission(request, downstream, _result(opening), admit, self._admission_over)
+        self._admissions.add(admission)
+        admission.go(self._cooperator)
+        return admission
+
+    def _go_on_elsewhere(
+        self,
+        sid: str,
+        cursor: Cursor,
+        request: Request,
+        downstream: Downstream,
+        scopes: Callable[[str], bytes],
+        traits: Traits,
+        found: Any,
+    ) -> Exchange:
+        assert self._shared is not None
+        try:
+            route, after = self._resumption.place_elsewhere(found, cursor, scopes, self._routes())
+        except ProxyError as error:
+            self._refuse(error, request, downstream)
+            return NOBODY
+        notes: Headers = [
+            (b"X-Txsse-Stream", sid.encode()),
+            (b"Location", PATH + sid.encode()),
+            (b"Access-Control-Expose-Headers", EXPOSED),
+        ]
+        state = b"live" if found.terminal is None else b"done" if not found.terminal.code else b"error"
+        notes += [(b"X-Stream-State", state), (b"X-Stream-Last", b"%d" % found.last)]
+        if after is None:
+            return self._all_read(request, downstream, route, [*notes, (b"X-Request-Id", traits["request_id"])], traits["request_id"])
+        source = self._shared.read(sid, found)
+        numbers = wants_ids(route.config.resume.mode, request)
+        traits = {**traits, "interval": route.policy.interval}
+        reader = self._reader(source, request, downstream, DIALECTS[found.meta.dialect], route, traits, after=after, numbers=numbers)
+        reader.notes = notes
         return self._conduct(reader)
 
     def _reader(
@@ -281,6 +360,24 @@ class RecordedRequests:
     def run_over(self, run: Run) -> None:
         self._caching.run_over(run)
         self._resumption.streams.ended(run)
+
+
+_FOREIGN: Final[Traits] = {
+    "streaming": True,
+    "commits": True,
+    "pads": False,
+    "interval": 15.0,
+    "members": {},
+    "show_text": False,
+    "request_id": b"",
+}
+"""Those of a request of which nothing is known but that it reads a stream."""
+
+
+def _result(waited: Deferred[Any]) -> Generator[Deferred[Any] | None, None, Any]:
+    found: list[Any] = []
+    yield waited.addCallback(found.append)
+    return found[0]
 
 
 def _from(first: Any, rest: Generator[Deferred[Any] | None, None, T]) -> Generator[Deferred[Any] | None, None, T]:

@@ -12,6 +12,7 @@ from txsse.proxy.run import MOST_AT_ONCE, Follower, Run, Subscription
 from txsse.recordings.numbering import Splitter, interleave, number, own_id
 
 if TYPE_CHECKING:
+    from txsse.proxy.shared import Sharing
     from txsse.recordings.cursor import Cursor
 
 RETRY: Final = (1000, 5000)
@@ -26,9 +27,10 @@ class ResumableRun(Run):
     :ivar sid: its id.
     :ivar scope: hash of the credential that it belongs to.
     :ivar created: Unix time.
+    :ivar sharing: what other machines read is written there.
     """
 
-    __slots__ = ("_by_lines", "_orphan", "_splitter", "_why", "created", "resume", "scope", "sid")
+    __slots__ = ("_by_lines", "_elsewhere", "_orphan", "_splitter", "_why", "created", "resume", "scope", "sharing", "sid")
 
     def __init__(self, *args: Any, sid: str, scope: bytes, created: float, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -39,6 +41,8 @@ class ResumableRun(Run):
         self._splitter = Splitter()
         self._by_lines = self.dialect.by_lines
         self._orphan: Alarm | None = None
+        self._elsewhere = 0  # machines that have readers of it
+        self.sharing: Sharing | None = None
         self._why: ProxyError | None = None
 
     # -- readers come and go
@@ -52,7 +56,17 @@ class ResumableRun(Run):
         self._subscriptions.add(subscription)
         return subscription
 
+    def read_elsewhere(self, count: int) -> None:
+        """So many other machines have readers of it now."""
+        self._elsewhere = count
+        if count:
+            self._not_orphaned()
+        elif not self.followers and not self.over:
+            self._abandoned()
+
     def _abandoned(self) -> None:
+        if self._elsewhere:
+            return
         how = self.resume.on_disconnect
         if how == "cancel":
             self.client_gone()
@@ -82,6 +96,12 @@ class ResumableRun(Run):
     def _put_away(self) -> None:
         self._not_orphaned()
         super()._put_away()
+
+    def _end(self, error: ProxyError | None) -> None:
+        super()._end(error)
+        sharing, self.sharing = self.sharing, None
+        if sharing is not None:
+            sharing.finish()
 
     def before_error(self) -> bytes:
         """The error is the last event: who has it need not come back. Who has to, does so at a moment of its own."""
@@ -115,6 +135,8 @@ class ResumableRun(Run):
             events, between = self._splitter.feed(data)
         for event in events:
             recording.append(event, now, needed=needed)
+            if self.sharing is not None:
+                self.sharing.append(event)
         if any(each.numbers for each in live) and self.streamed and self.numbered:
             sid = self.sid.encode("ascii")
             told = [number(sid, seq, [event]) for seq, event in enumerate(events, first)]

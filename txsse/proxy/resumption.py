@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
@@ -17,7 +18,10 @@ from txsse.recordings.key import scope_of
 from txsse.wire.headers import Headers, get, tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from txsse.proxy.routes import BoundRoute
+    from txsse.redis.journal import Found
 
 PATH: Final = b"/-/streams/"
 EXPOSED: Final = b"X-Txsse-Stream, X-Stream-State, X-Stream-First, X-Stream-Last, X-Stream-Gap, Location"
@@ -122,14 +126,16 @@ class Resumption:
     """Of one proxy.
 
     :param count: one more of ``txsse_resumes_total``.
+    :param node: what ids of streams begin with, where there are several proxies.
     """
 
-    def __init__(self, streams: Streams, count: Callable[[str], None]) -> None:
+    def __init__(self, streams: Streams, count: Callable[[str], None], node: str = "") -> None:
         self.streams = streams
         self._count = count
+        self._node = node
 
     def new_sid(self) -> str:
-        return new_sid()
+        return new_sid(self._node)
 
     def earlier(self, request: Request, claim: Claim | None, scope: bytes) -> tuple[ResumableRun, Cursor] | None:
         """The stream that a request means which looks like a new one.
@@ -169,6 +175,31 @@ class Resumption:
             )
         self._count("gap" if gap else "resumed")
         return after + gap, gap
+
+    def place_elsewhere(
+        self, found: Found | ProxyError | None, cursor: Cursor, scopes: Callable[[str], bytes], routes: Iterable[BoundRoute]
+    ) -> tuple[BoundRoute, int | None]:
+        """The same for a stream of another machine: the route that it belongs to, and after which event to go on; ``None``: it has all.
+
+        :param scopes: whom the request comes from.
+        :raises ProxyError: it cannot.
+        """
+        if isinstance(found, ProxyError):
+            raise found
+        route = None if found is None else next((each for each in routes if each.name == found.meta.route and each.resumes), None)
+        if found is None or route is None or not hmac.compare_digest(found.meta.scope, scopes(route.config.cache.scope)):
+            self._count("not_found")
+            raise ProxyError("stream_not_found", "There is no stream of this id that this key may read.")
+        if cursor.foreign is not None:
+            self._count("bad_cursor")
+            raise bad_cursor("The cursor is not the id of an event of this stream: send the last one that came, or none for all of it.")
+        terminal = found.terminal
+        ends = found.last + (terminal is not None and bool(terminal.code))
+        if terminal is not None and (cursor.live or cursor.after >= ends):
+            self._count("complete")
+            return route, None
+        self._count("resumed")
+        return route, found.last if cursor.live else cursor.after
 
 
 def bad_cursor(text: str) -> ProxyError:

@@ -66,6 +66,10 @@ class Streams:
         if claim is not None:
             self._claims[claim] = (run, body)
 
+    def knows(self, sid: str) -> bool:
+        """It is kept here, or was."""
+        return sid in self._runs or sid in self._gone
+
     def find(self, sid: str, scope: bytes | None) -> ResumableRun:
         """The stream of this id, if *scope* made it (``None``: the operator asks).
 

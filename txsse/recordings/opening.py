@@ -3,23 +3,67 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from txsse.config.cache import store_file
 from txsse.config.model import Configuration
 from txsse.recordings.store import MemoryStore, Quota, Store
 
+if TYPE_CHECKING:
+    from txsse.redis.link import RedisLink
 
-def open_store(configuration: Configuration, reactor: Any) -> tuple[Store, Quota]:
-    """The store, and the memory that it shares with recordings that still grow.
+_log = Logger()
 
-    :raises ValueError: its file cannot be used.
+
+class Opened:
+    """A store that is open.
+
+    :ivar quota: the memory that it shares with recordings that still grow.
+    :ivar link: to Redis, if that is where it is.
     """
-    quota = Quota(configuration.store.max_bytes)
-    if configuration.store.kind == "sqlite":
+
+    def __init__(self, store: Store, quota: Quota, link: RedisLink | None = None) -> None:
+        self.store = store
+        self.quota = quota
+        self.link = link
+
+    def close(self) -> Deferred[None]:
+        """Fires when what is kept is written."""
+        closed = self.store.close()
+        if self.link is not None:
+            link = self.link
+            closed.addCallback(lambda _: link.close())
+        return closed
+
+
+def open_store(configuration: Configuration, reactor: Any) -> Opened:
+    """Open what ``[store]`` names.
+
+    :raises ValueError: its file cannot be used, or what Redis needs is not installed.
+    """
+    store = configuration.store
+    quota = Quota(store.max_bytes)
+    if store.kind == "sqlite":
         from txsse.recordings.sqlite import SqliteStore
 
         path = store_file(configuration)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return SqliteStore(path, quota, reactor), quota
-    return MemoryStore(quota), quota
+        return Opened(SqliteStore(path, quota, reactor), quota)
+    if store.kind == "redis":
+        from txsse.redis.cache import RedisStore
+        from txsse.redis.link import RedisLink
+
+        link = RedisLink(store.url, reactor, changed=_changed)
+        link.start()
+        return Opened(RedisStore(link, quota), quota, link)
+    return Opened(MemoryStore(quota), quota)
+
+
+def _changed(why: str) -> None:
+    if why:
+        _log.warn("redis is not to be reached ({why}): this process goes on by itself", why=why)
+    else:
+        _log.info("redis is there")

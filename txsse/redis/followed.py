@@ -38,6 +38,8 @@ class Follower(Protocol):
 class Follow:
     """One reader's hold on a stream. Made by :meth:`txsse.redis.journal.Journal.follow`."""
 
+    _log = Logger()
+
     def __init__(self, followed: Followed, after: int, follower: Follower) -> None:
         self.cursor = Cursor(after)
         self._followed = followed
@@ -66,24 +68,30 @@ class Follow:
             self._followed.leave(self)
 
     def act(self) -> None:
-        """Do what the cursor says."""
+        """Do what the cursor says. A reader that fails is left out; the others share its connection."""
         if self._acting:  # called from within a call to the follower: the loop below goes on
             return
         self._acting = True
         try:
-            while not self._stopped and (action := self.cursor.next()) is not None:
-                match action:
-                    case Tell(batch):
-                        self._follower.pieces(batch)
-                    case Gap(count):
-                        self._follower.gap(count)
-                    case Read(after, count):
-                        self._followed.read(self, after, count)
-                    case End(terminal):
-                        self.stop()
-                        self._follower.ended(terminal)
+            self._act()
+        except Exception:
+            self._log.failure("a reader of a shared stream failed")
+            self.stop()
         finally:
             self._acting = False
+
+    def _act(self) -> None:
+        while not self._stopped and (action := self.cursor.next()) is not None:
+            match action:
+                case Tell(batch):
+                    self._follower.pieces(batch)
+                case Gap(count):
+                    self._follower.gap(count)
+                case Read(after, count):
+                    self._followed.read(self, after, count)
+                case End(terminal):
+                    self.stop()
+                    self._follower.ended(terminal)
 
 
 class Followed:

@@ -246,8 +246,8 @@ class Journal:
     def _seen(self, reply: Reply, owner: str, sids: list[str]) -> None:
         present = reply == 1
         if present:
-            for sid in [each for each in sids if each in self._suspects]:
-                del self._suspects[sid]
+            for sid in sids:
+                self._suspects.pop(sid, None)
         if self._absences.see(owner, present, self._clock.seconds()):
             for sid in sids:
                 self._reap(sid, owner)

@@ -1,0 +1,74 @@
+"""The other proxies: a stream that one of them keeps is read through it, over plain HTTP and without a store (``server.peers``).
+
+The id of a stream begins with the name of the proxy that keeps it. Whoever asks another one for it is served by that one from here, with
+keepalives and flow control as for any upstream. Where that one is gone, so is the stream: it ends with ``owner_lost``, at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from txsse.config import model
+from txsse.config.secret import Secret
+from txsse.errors import ProxyError
+from txsse.exchange import events as ev
+from txsse.interfaces import Failed
+from txsse.proxy.forwarded import TrustedProxies
+from txsse.proxy.forwarder import Forwarder
+from txsse.proxy.routes import BoundRoute
+from txsse.upstream.backend import Backend
+
+HOP: Final = b"x-txsse-hop"
+"""Says that a proxy of ours has passed a request on already; from clients it is never taken upstream."""
+
+
+class PeerForwarder(Forwarder):
+    """The conductor of a request for a stream that another proxy keeps."""
+
+    __slots__ = ()
+
+    def dispatch_failed(self, failed: Failed) -> None:
+        self._landed()
+        self._collector = None
+        text = f"The proxy that kept this stream cannot be reached ({failed.detail}). Send the request anew."
+        self._drive(ev.UpstreamFailed(ProxyError("owner_lost", text)))
+
+
+class Peers:
+    """Of one proxy.
+
+    :param node: its own name.
+    :param backend: makes what speaks to a peer.
+    """
+
+    def __init__(
+        self, node: str, urls: Mapping[str, str], backend: Callable[[model.Upstream], Backend], instance: str, trusted: TrustedProxies
+    ) -> None:
+        self.node = node
+        self._backends: list[Backend] = []
+        self._routes: dict[str, BoundRoute] = {}
+        for name, url in urls.items():
+            if name != node:
+                self._routes[name] = self._route(node, name, url, backend, instance, trusted)
+
+    def _route(self, node: str, name: str, url: str, make: Callable[[model.Upstream], Backend], instance: str, trusted: Any) -> BoundRoute:
+        upstream = model.Upstream(
+            name=f"peer-{name}",
+            url=url,
+            host="preserve",
+            set_headers={"X-Txsse-Hop": Secret(node)},
+            probe=model.Probe(preset="none"),
+        )
+        backend = make(upstream)
+        self._backends.append(backend)
+        return BoundRoute.bind(model.Route(name=f"peer-{name}", upstream=upstream.name), backend, instance, trusted)
+
+    def keeper(self, sid: str) -> BoundRoute | None:
+        """The way to who keeps the stream of this id; ``None``: we do, or nobody we know of."""
+        name, mark, _ = sid.partition("~")
+        return self._routes.get(name) if mark and name != self.node else None
+
+    def close(self) -> None:
+        for backend in self._backends:
+            backend.close()
