@@ -72,7 +72,7 @@ def open_journal(open_link: OpenLink) -> Generator[Callable[..., Journal]]:
     journals: list[Journal] = []
 
     def open_journal(url: str, *, keep: int = 1024 * 1024, lease: float = LEASE) -> Journal:
-        journal = Journal(open_link(url), reactor, f"node{len(journals)}", lease=lease, keep=keep)  # type: ignore[arg-type]  # zope
+        journal = Journal(open_link(url), reactor, f"node{len(journals)}", lease=lease, keep=keep)
         journals.append(journal)
         journal.start()
         return journal

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet import reactor
@@ -43,10 +44,8 @@ class Node(ProcessProtocol):
 
     def kill(self) -> Deferred[None]:
         """Fires when it is gone. Idempotent."""
-        try:
+        with suppress(ProcessExitedAlready):
             self._process.signalProcess(signal.SIGKILL)
-        except ProcessExitedAlready:
-            pass
         gone: Deferred[None] = Deferred()
         self.gone.addCallback(lambda _: gone.callback(None))
         return gone

@@ -30,12 +30,9 @@ class RedisServer:
     def start(self) -> None:
         """Returns when it takes connections."""
         assert PROGRAM is not None
-        self._process = subprocess.Popen(
-            [PROGRAM, "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket), "--dir", str(self.folder)]
-            + ["--save", "", "--appendonly", "no", "--daemonize", "no", *self._options],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        where = ["--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket), "--dir", str(self.folder)]
+        command = [PROGRAM, *where, "--save", "", "--appendonly", "no", "--daemonize", "no", *self._options]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         said = []
         for line in self._process.stdout:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any
 
+import attrs
 import pytest
 import pytest_twisted  # type: ignore[import-untyped]  # has no types
 from hypothesis import given
@@ -30,9 +31,7 @@ def open_store(redis: RedisServer, open_link: OpenLink) -> Generator[OpenStore]:
     stores: list[RedisStore] = []
 
     def open_store(limit: int = 1024 * 1024) -> RedisStore:
-        link = open_link(redis.url)
-        pytest_twisted.blockon(Deferred.fromCoroutine(eventually(CLOCK, lambda: link.available)))
-        stores.append(RedisStore(link, Quota(limit)))
+        stores.append(RedisStore(open_link(redis.url), Quota(limit)))
         return stores[-1]
 
     yield open_store
@@ -42,7 +41,9 @@ def open_store(redis: RedisServer, open_link: OpenLink) -> Generator[OpenStore]:
 
 @pytest.fixture
 def stores(open_store: OpenStore) -> tuple[RedisStore, RedisStore]:
-    return open_store(), open_store()
+    both = open_store(), open_store()
+    pytest_twisted.blockon(Deferred.fromCoroutine(eventually(CLOCK, lambda: all(each._link.available for each in both))))
+    return both
 
 
 async def look(store: Store, number: int, now: float = 0.0) -> Entry | None:
@@ -85,6 +86,7 @@ async def test_an_entry_goes_when_its_ttl_is_over(redis: RedisServer, stores: tu
 
 async def test_what_memory_forgets_is_still_found(open_store: OpenStore) -> None:
     store = open_store(limit=10_000)
+    await eventually(CLOCK, lambda: store._link.available)
     for number in range(10):
         await put(store, an_entry(number, 3000))
     assert store.count < 4
@@ -184,4 +186,4 @@ def test_a_packed_entry_is_the_same_again(length: int, route: str, model: str) -
 
 
 def _values(entry: Entry) -> list[object]:
-    return [getattr(entry, name) for name in Entry.__slots__ if name != "__weakref__"]
+    return [getattr(entry, field.name) for field in attrs.fields(Entry)]

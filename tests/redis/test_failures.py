@@ -161,9 +161,7 @@ async def test_without_redis_the_owner_goes_on_and_readers_elsewhere_are_told(re
 
 
 @pytest.mark.parametrize("outage", [0.5, 3.5])
-async def test_a_redis_that_was_frozen_has_everything_afterwards(
-    outage: float, redis: RedisServer, ours: Journal, theirs: Journal
-) -> None:
+async def test_a_redis_that_was_frozen_has_everything_afterwards(outage: float, redis: RedisServer, ours: Journal, theirs: Journal) -> None:
     keeper = Keeper()
     share, reader = await followed(ours, theirs, keeper)
     redis.freeze()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
-
 from twisted.python.failure import Failure
 
 from tests.redis.conftest import OpenLink, StartServer
@@ -159,7 +160,18 @@ async def test_the_certificate_must_be_for_the_host(tmp_path: Path, start_redis:
     authority = Authority(tmp_path)
     _, file = authority.issue("redis", names("localhost"))
     port = free_port()
-    start_redis("--tls-port", str(port), "--tls-cert-file", file, "--tls-key-file", file, "--tls-auth-clients", "no", "--tls-ca-cert-file", authority.ca_file)
+    start_redis(
+        "--tls-port",
+        str(port),
+        "--tls-cert-file",
+        file,
+        "--tls-key-file",
+        file,
+        "--tls-auth-clients",
+        "no",
+        "--tls-ca-cert-file",
+        authority.ca_file,
+    )
     told: list[str] = []
     for host, ca_file, reason in (
         ("localhost", authority.ca_file, ""),
@@ -215,8 +227,6 @@ async def test_what_is_under_way_fails_when_the_line_is_closed(redis: RedisServe
 
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.delitem(sys.modules, "txsse.redis.protocol", raising=False)
     monkeypatch.setattr("txsse.redis.protocol", None, raising=False)
     monkeypatch.delattr("txsse.redis.protocol")
@@ -232,3 +242,19 @@ def _outcome(waiting: Deferred[Any]) -> Deferred[str]:
         return failure.getErrorMessage()
 
     return waiting.addCallbacks(str, failed)
+
+
+def test_a_process_that_hides_tls_can_have_a_link() -> None:
+    program = "\n".join(
+        [
+            "import sys",
+            "from txsse._without_tls import hide_tls",
+            "hide_tls()",
+            "import txsse.redis.link, txsse.redis.journal, txsse.redis.cache",
+            "assert not {'txredisapi', 'hiredis'} & set(sys.modules)",
+            "from twisted.internet import reactor",
+            "txsse.redis.link.RedisLink('redis://localhost', reactor)",
+            "assert {'txredisapi', 'hiredis'} <= set(sys.modules)",
+        ]
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

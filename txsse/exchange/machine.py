@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from txsse.dialects import DIALECTS
+from txsse.dialects import DIALECTS, Dialect
 from txsse.dialects.usage import UsageWitness
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
@@ -138,6 +138,10 @@ class Machine:
                 out.append(self._done)
         self._out = _NOTHING
         return out
+
+    def speak(self, dialect: Dialect) -> None:
+        """The stream to come is in this *dialect* after all."""
+        self._voice.dialect = dialect
 
     # -- holding and dispatching
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from txsse.config import model
 from txsse.config.secret import Secret
+from txsse.dialects import DIALECTS
 from txsse.errors import ProxyError
 from txsse.exchange import events as ev
 from txsse.interfaces import Failed
@@ -18,15 +19,29 @@ from txsse.proxy.forwarded import TrustedProxies
 from txsse.proxy.forwarder import Forwarder
 from txsse.proxy.routes import BoundRoute
 from txsse.upstream.backend import Backend
+from txsse.wire.headers import get, without
+from txsse.wire.http1 import ResponseHead
 
 HOP: Final = b"x-txsse-hop"
 """Says that a proxy of ours has passed a request on already; from clients it is never taken upstream."""
+
+
+DIALECT: Final = b"x-txsse-dialect"
+"""Tells that proxy which dialect a stream speaks, for errors in it."""
 
 
 class PeerForwarder(Forwarder):
     """The conductor of a request for a stream that another proxy keeps."""
 
     __slots__ = ()
+
+    def response_started(self, head: ResponseHead) -> None:
+        spoken = get(head.headers, DIALECT)
+        dialect = None if spoken is None else DIALECTS.get(spoken.decode("latin-1"))
+        if dialect is not None and self._machine is not None:
+            self.dialect = dialect
+            self._machine.speak(dialect)
+        super().response_started(ResponseHead(head.status, head.reason, head.version, without(head.headers, (DIALECT,))))
 
     def dispatch_failed(self, failed: Failed) -> None:
         self._landed()

@@ -289,6 +289,8 @@ class RecordedRequests:
         numbers = wants_ids(run.resume.mode, request)
         reader = self._reader(run, request, downstream, run.dialect, run.home, traits, after=after, numbers=numbers)
         reader.notes = [*stream_notes(run), *place_notes(run, gap)]
+        if get(request.head.headers, HOP) is not None:
+            reader.notes.append((b"X-Txsse-Dialect", run.dialect.name.encode("ascii")))
         return self._conduct(reader)
 
     def _all_read(self, request: Request, downstream: Downstream, route: BoundRoute, notes: Headers, request_id: bytes) -> Exchange:

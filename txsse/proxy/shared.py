@@ -24,8 +24,8 @@ from txsse.wire.http1 import ResponseHead
 if TYPE_CHECKING:
     from txsse.dialects.usage import Usage
     from txsse.redis.followed import Follow
-    from txsse.redis.records import Batch
     from txsse.redis.outbox import Loss
+    from txsse.redis.records import Batch
 
 CANCELLED = ProxyError("cancelled", "The stream was ended by one of those who read it.")
 

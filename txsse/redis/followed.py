@@ -148,6 +148,10 @@ class Followed:
         if not self._rung:
             self.poll()
         self._rung = self._learned = False
+        self.retry()
+
+    def retry(self) -> None:
+        """What could not be read may be read now."""
         for follow in list(self._follows):
             follow.cursor.retry()
             follow.act()

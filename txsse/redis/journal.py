@@ -206,7 +206,9 @@ class Journal:
             self._absences.look_away(self._clock.seconds())
         self._lease.renew()
         self._shares.push_all()
-        self._poll()
+        for followed in list(self._followed.values()):
+            followed.poll()
+            followed.retry()
 
     def _renewed(self, lapsed: bool) -> None:
         self._shares.push_all()
@@ -223,6 +225,7 @@ class Journal:
         self._link.run(scripts.READING, keys, [sid, self.name, life]).addErrback(self._ignore)
 
     def _poll(self) -> None:
+        self._shares.expire()
         for sid, followed in list(self._followed.items()):
             followed.look_after()
             if not followed.final:

@@ -32,6 +32,9 @@ LOOK_INTERVAL: Final = 60.0
 LIFE: Final = 900.0
 """Seconds for which a stream that still runs outlives its last sign of life."""
 
+LONGEST_GOODBYE: Final = 60.0
+"""Seconds for which the rest of a stream that is over waits for Redis."""
+
 MOST_WAITING: Final = 16 * 1024 * 1024
 """Bytes of all streams that may wait for Redis."""
 
@@ -78,6 +81,7 @@ class Share:
         self.readers = 0
         self.cancelled = False
         self.written = now  # when a step was taken last
+        self.ended: float | None = None
         self._shares = shares
 
     @property
@@ -95,7 +99,7 @@ class Share:
     def finish(self, terminal: Terminal) -> None:
         """It has ended, for readers elsewhere after all that was shared. Only the first call counts."""
         self.outbox.finish(terminal)
-        self._shares.push(self)
+        self._shares.finished(self)
 
 
 class Shares:
@@ -142,6 +146,12 @@ class Shares:
         if self._tick is None:
             self._tick = self._clock.callLater(TICK, self._ring)
 
+    def finished(self, share: Share) -> None:
+        """Nothing follows."""
+        if share.ended is None:
+            share.ended = self._clock.seconds()
+            self.push(share)
+
     def push(self, share: Share) -> None:
         """Take the next step now, if there is one and Redis is there."""
         if not self._link.available:
@@ -166,6 +176,14 @@ class Shares:
             if at_all or share.written <= before:
                 share.outbox.look()
                 self.push(share)
+
+    def expire(self) -> None:
+        """Forget the streams that are over and could not be written: Redis is away for good, as far as their readers are concerned."""
+        before = self._clock.seconds() - LONGEST_GOODBYE
+        for share in list(self._shares.values()):
+            if share.ended is not None and share.ended <= before:
+                share.outbox.close()
+                del self._shares[share.sid]
 
     def cancel(self, sid: str) -> None:
         share = self._shares.get(sid)
