@@ -14,7 +14,7 @@ METADATA := setup.cfg pyproject.toml
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint docs test-llama test-clients bench bench-quick bench-memory budget clean check-python
+.PHONY: help demo test lint docs test-llama test-clients bench bench-quick bench-cache bench-memory budget clean check-python
 
 help: ## this list
 	@echo "make TARGET [PYTHON=python3] [ARGS='more arguments for pytest, txsse demo or benchmarks/run.py']"
@@ -55,6 +55,10 @@ budget: $(VENV)/.txsse-test ## count anew what an event and a request cost, and 
 
 bench-memory: $(VENV)/.txsse ## what each part adds to the memory of an idle proxy, into docs/ (about a minute)
 	@$(BIN)/python benchmarks/memory.py --docs docs $(ARGS)
+
+bench-cache: $(VENV)/.txsse ## what the cache costs, beside LiteLLM's, into docs/ (about 4 minutes)
+	@PYTHON=$(PYTHON) benchmarks/setup.sh
+	@$(BIN)/python benchmarks/cache.py --docs docs $(ARGS)
 
 clean: ## remove what was built; .venv-llama, .venv-clients* and the benchmarks' peers stay, they take minutes
 	rm -rf $(VENV) benchmarks/build build dist txsse.egg-info docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -137,7 +137,10 @@ static void request(struct client *c, uint64_t now) {
     c->id = first_id + (same ? 0 : begun);
     begun++;
     c->n = events;
-    if (vary) c->n = 1 + (unsigned)(mixed(c->id) >> 24 & 0xffffff) % (events >> (mixed(c->id) >> 61));
+    if (vary) {
+        unsigned most = events >> (mixed(c->id) >> 61);
+        c->n = most ? 1 + (unsigned)(mixed(c->id) >> 24 & 0xffffff) % most : 1;
+    }
     if (unique) room = (int)(mixed(c->id) >> 54);
     if (pad) room = (int)pad - compose(c, text, 0);
     len = compose(c, text, room < 0 ? 0 : room < MOST_PAD ? room : MOST_PAD);

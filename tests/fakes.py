@@ -19,7 +19,7 @@ from txsse.proxy.forwarded import TrustedProxies
 from txsse.proxy.forwarder import Forwarder
 from txsse.proxy.reader import Reader, Source
 from txsse.proxy.routes import BoundRoute
-from txsse.proxy.run import Run
+from txsse.proxy.run import Run, RunWatcher
 from txsse.proxy.stand_ins import Instead
 from txsse.recordings.store import Quota
 from txsse.upstream.backend import Backend
@@ -48,6 +48,9 @@ class RecordingDownstream:
         self.gone = False
         """Set by a test: the client has left, every call is a no-op."""
         self.on_write: Callable[[], None] = lambda: None
+        self.packets: list[bytes] = []
+        """What left in one piece each."""
+        self._corked = False
         self._clock = clock
 
     @property
@@ -72,6 +75,8 @@ class RecordingDownstream:
         assert self.status == 0, "two heads"
         assert not self.end
         self.status, self.headers, self.has_body = status, [*common.fields, *headers], has_body
+        if not self._corked:
+            self.packets.append(b"")
 
     def write(self, data: bytes) -> None:
         if self.gone:
@@ -80,11 +85,19 @@ class RecordingDownstream:
         assert self.status, "bytes before the head"
         assert not self.end, "bytes after the end"
         self.writes.append((self._clock.seconds(), data))
+        if self._corked:
+            self.packets[-1] += data
+        else:
+            self.packets.append(data)
         self.on_write()
 
-    def cork(self) -> None: ...
+    def cork(self) -> None:
+        if not self._corked:
+            self._corked = True
+            self.packets.append(b"")
 
-    def uncork(self) -> None: ...
+    def uncork(self) -> None:
+        self._corked = False
 
     def finish(self) -> None:
         self._end("finish")
@@ -449,8 +462,10 @@ class Hall(_Scene):
         space: int = 1 << 26,
         dialect: str = "openai-chat",
         fallback: bool = False,
+        clock: Clock | None = None,
+        watcher: RunWatcher | None = None,
     ) -> None:
-        self.clock = Clock()
+        self.clock = Clock() if clock is None else clock
         self.owner = FakeOwner(self.clock)
         self.backend = FakeBackend(ready=ready)
         self.fallback = FakeBackend()
@@ -462,7 +477,7 @@ class Hall(_Scene):
         self.dialect = dialect
         self.run = Run(
             self.owner,
-            self.watcher,
+            watcher or self.watcher,
             self.route,
             a_request(self.clock),
             DIALECTS[dialect],

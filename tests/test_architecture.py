@@ -77,7 +77,7 @@ Rule = Callable[[Import], bool]
 
 SHELL = ("twisted", "treq", "klein", "zope", "asyncio", "socket", "select", "selectors", "threading", "time", "datetime", "txsse.clock")
 # What a store answers may be long in coming.
-STORES = ("txsse.recordings.store", "txsse.recordings.sqlite")
+STORES = ("txsse.recordings.store", "txsse.recordings.sqlite", "txsse.recordings.opening")
 # Who may open the doors to the inner rooms of administration and command line: the composition root, nobody else.
 DOORS = ("txsse.admin", "txsse.cli", "txsse.service", "txsse.tap")
 

@@ -30,7 +30,9 @@ HELD = 200  # at a time
 
 BODY = b'{"stream":true}'
 POST = request("POST", "/v1/chat/completions", BODY, headers=["Content-Type: application/json"])
+ANEW = request("POST", "/v1/chat/completions", BODY, headers=["Content-Type: application/json", "Cache-Control: no-cache"])
 EVENT = chunk(b'data: {"choices":[]}\n\n')
+LAST = chunk(b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n')
 END = chunk(b"data: [DONE]\n\n") + LAST_CHUNK
 
 CONFIGURATION = """
@@ -45,6 +47,12 @@ probe = {{ preset = "{preset}", interval = "10ms" }}
 upstream = "llama"
 [route.hold]
 commit_after = "1ms"
+"""
+
+CACHE = """
+[route.cache]
+mode = "all"
+scope = "shared"
 """
 
 
@@ -101,7 +109,7 @@ class Client(Protocol):
         self._received = b""
 
     def connectionMade(self) -> None:
-        self.transport.write(POST)
+        self.transport.write(self._load.post)
 
     def dataReceived(self, data: bytes) -> None:
         self._received += data
@@ -111,7 +119,7 @@ class Client(Protocol):
         if self._load.leaving:
             self.transport.abortConnection()
         elif self._load.begin_one():
-            self.transport.write(POST)
+            self.transport.write(self._load.post)
         else:
             self.transport.loseConnection()
 
@@ -126,8 +134,9 @@ class Load:
     :param leaving: the client leaves at that point, and another one comes.
     """
 
-    def __init__(self, port: int, exchanges: int, until: bytes, *, at_once: int = 50, leaving: bool = False) -> None:
+    def __init__(self, port: int, exchanges: int, until: bytes, *, at_once: int = 50, leaving: bool = False, post: bytes = POST) -> None:
         self.until = until
+        self.post = post
         self.leaving = leaving
         self.over: Deferred[None] = Deferred()
         self._port = port
@@ -162,19 +171,19 @@ class Load:
 class Bench:
     """A proxy, a backend that is not open yet, and the count."""
 
-    def __init__(self, backend: Backend, preset: str = "none") -> None:
+    def __init__(self, backend: Backend, preset: str = "none", more: str = "") -> None:
         self.backend = backend
         self.lines: list[str] = []
         self._service = ProxyService(
-            loads(CONFIGURATION.format(port=backend.port, preset=preset)), reactor=reactor, access_log=self.lines.append
+            loads(CONFIGURATION.format(port=backend.port, preset=preset) + more), reactor=reactor, access_log=self.lines.append
         )
         self._service.startService()
         address: Any = self._service.ports[0].getHost()
         self._port = address.port
         self._loads: list[Load] = []  # kept, for they know their factories, which know them
 
-    def start(self, exchanges: int, until: bytes, *, at_once: int = 50, leaving: bool = False) -> None:
-        self._loads.append(Load(self._port, exchanges, until, at_once=at_once, leaving=leaving))
+    def start(self, exchanges: int, until: bytes, *, at_once: int = 50, leaving: bool = False, post: bytes = POST) -> None:
+        self._loads.append(Load(self._port, exchanges, until, at_once=at_once, leaving=leaving, post=post))
 
     async def over(self) -> None:
         await self._loads[-1].over
@@ -183,6 +192,11 @@ class Bench:
     async def waiting(self, count: int) -> None:
         """So many requests are held."""
         await eventually(reactor, lambda: self._service.status()["upstreams"]["llama"]["waiting"] == count)
+
+    @property
+    def answers(self) -> Counter[str]:
+        """What the cache said."""
+        return Counter(re.findall(r" cache=(\w+)", "".join(self.lines)))
 
     async def stop(self) -> Counter[str]:
         """End everything; the outcomes of all exchanges."""
@@ -267,4 +281,38 @@ async def test_clients_that_leave() -> None:
         bench.start(EXCHANGES, EVENT, leaving=True)
         await bench.over()
     assert await bench.stop() == {"client_closed": EXCHANGES}
+    assert not found
+
+
+async def test_streams_that_are_recorded() -> None:
+    bench = Bench(Backend(STREAM_HEAD + LAST + END), more=CACHE)
+    bench.backend.open()
+    with unreachable() as found:
+        bench.start(EXCHANGES, LAST_CHUNK, post=ANEW)
+        await bench.over()
+    assert await bench.stop() == {"ok": EXCHANGES}
+    assert bench.answers == {"bypass": EXCHANGES}
+    assert not found
+
+
+async def test_streams_that_are_told_again() -> None:
+    bench = Bench(Backend(STREAM_HEAD + LAST + END), more=CACHE)
+    bench.backend.open()
+    with unreachable() as found:
+        bench.start(EXCHANGES, LAST_CHUNK)
+        await bench.over()
+    assert await bench.stop() == {"ok": EXCHANGES}
+    assert bench.answers["hit"] > EXCHANGES - 100
+    assert bench.answers["miss"] == 1
+    assert not found
+
+
+async def test_clients_that_leave_a_stream_they_share() -> None:
+    bench = Bench(Backend(STREAM_HEAD + EVENT), more=CACHE)
+    bench.backend.open()
+    with unreachable() as found:
+        bench.start(EXCHANGES, EVENT, leaving=True)
+        await bench.over()
+    assert await bench.stop() == {"client_closed": EXCHANGES}
+    assert bench.answers["coalesced"] > EXCHANGES / 2
     assert not found

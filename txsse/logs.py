@@ -29,10 +29,13 @@ FLUSH_INTERVAL: Final = 0.5  # seconds
 FLUSH_SIZE: Final = 64 * 1024
 LONGEST_TARGET: Final = 1024  # characters of a path that are logged
 LONGEST_MODEL: Final = 128  # and of a model's name
+SHORT: Final = 8
+"""Characters that are shown of a stream's id: 48 of its 128 bits. Who knows the whole of it needs no more to read a stream without an owner."""
 
 Write = Callable[[str], None]
 Format = Literal["text", "json"]
 
+_OF_OURS: Final = re.compile(r"\A(/-/[^/]*/)([^/]*)")
 _BARE: Final = re.compile(r"[A-Za-z0-9._:/@%?*+,;~$&()\[\]-]+")  # may stand without quotes after `key=`
 
 
@@ -178,10 +181,18 @@ def json_observer(stream: TextIO) -> ILogObserver:
     return observer
 
 
+def shown(sid: str) -> str:
+    """The id of a stream as it may be shown: its node, and its beginning."""
+    node, mark, rest = sid.rpartition("~")
+    return f"{node}{mark}{rest[:SHORT]}.." if len(rest) > SHORT else sid
+
+
 def redact_target(path: bytes) -> str:
     """A target as it may be logged: without its query, which can hold keys under any name, and not endless."""
     before, mark, _ = path.partition(b"?")
     text = before.decode("latin-1")
+    if text.startswith("/-/"):
+        text = _OF_OURS.sub(lambda found: found[1] + shown(found[2]), text)
     if len(text) > LONGEST_TARGET:
         text = text[:LONGEST_TARGET] + "..."
     return text + "?..." if mark else text

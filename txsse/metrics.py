@@ -18,7 +18,7 @@ from txsse.errors import Outcome
 
 if TYPE_CHECKING:
     from txsse.dialects.usage import Usage
-    from txsse.recordings.view import CacheView
+    from txsse.recordings.view import CacheView, StreamsView
 
 Phase = Literal["hold", "first_byte", "gap"]
 CacheResult = Literal["hit", "miss", "coalesced", "bypass", "uncacheable", "store", "evict"]  # of a request; the last two, of an entry
@@ -72,7 +72,7 @@ def _no_upstreams() -> Iterable[UpstreamView]:
     return ()
 
 
-def _no_cache() -> None:
+def _nothing() -> None:
     return None
 
 
@@ -81,7 +81,8 @@ class Metrics:
     """The counters of one proxy. Increment them in place: ``metrics.requests[route, 200, "ok"] += 1``."""
 
     upstreams: Callable[[], Iterable[UpstreamView]] = _no_upstreams
-    cache_view: Callable[[], CacheView | None] = _no_cache
+    cache_view: Callable[[], CacheView | None] = _nothing
+    streams_view: Callable[[], StreamsView | None] = _nothing
     requests: Counter[tuple[str, int, Outcome]] = attrs.field(factory=Counter)  # (route, status, outcome)
     in_flight: Counter[str] = attrs.field(factory=Counter)  # by route; goes down again
     hold_seconds: defaultdict[str, Histogram] = attrs.field(factory=lambda: defaultdict(Histogram))  # by upstream

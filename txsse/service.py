@@ -25,20 +25,24 @@ from txsse.front.site import ProxySite
 from txsse.logs import AccessLog, Write, destination
 from txsse.metrics import Metrics
 from txsse.pages.listener import own_pages
+from txsse.predictions.listener import serve_predictions
 from txsse.proxy.handler import Proxy
 from txsse.sockets import deepen
 from txsse.upstream.tls_errors import tls_reason
 
 if TYPE_CHECKING:
     from txsse.admin.view import Asked, Demand, Status
+    from txsse.front.handover import Pages
     from txsse.recordings.lookup import CacheLookup
-    from txsse.recordings.view import CacheView
+    from txsse.recordings.view import CacheView, StreamsView
     from txsse.upstream.wake.starter import Starter
 
 LOOK: Final = 0.02
 """Seconds between two looks at what is still open while draining."""
 LAST_WORDS: Final = 1.0
 """Seconds that exchanges have to leave once the drain is over: an error frame, 200 ms for the client to read it, the cut."""
+WEBHOOK_PATIENCE: Final = 5.0
+"""Seconds for webhooks that tell of an end, once there is nothing else to wait for."""
 PROCESS_PATIENCE: Final = 12.0
 """Seconds that upstreams' processes have to end: a bit more than they are given before they are killed."""
 SPARE_DESCRIPTORS: Final = 200
@@ -87,6 +91,7 @@ class ProxyService(Service):
         self.clock = reactor
         self.alarms = self.proxy.alarms
         self._pages = own_pages(self.proxy, reactor)
+        self._predictions: Pages | None = None
         self._site = ProxySite(self)
         self._show_pages()
         self._began = reactor.seconds()
@@ -178,7 +183,13 @@ class ProxyService(Service):
 
     def _show_pages(self) -> None:
         """Our own paths are ours only where something leads to them."""
-        self._site.pages = self._pages if self.proxy.shows_pages else None
+        proxy = self.proxy
+        if self._predictions is None and proxy.predictions is not None:
+            self._predictions = serve_predictions(
+                proxy.predictions, proxy.predictions.jobs, proxy.webhooks, proxy.predicts, self._reactor
+            )
+        self._site.predictions = self._predictions if proxy.table.predictions else None
+        self._site.pages = self._pages if self.proxy.shows_pages or self.proxy.keeps_streams else None
 
     @property
     def open_streams(self) -> int:
@@ -198,6 +209,10 @@ class ProxyService(Service):
     @property
     def cache(self) -> CacheView | None:
         return self.metrics.cache_view()
+
+    @property
+    def streams(self) -> StreamsView | None:
+        return self.metrics.streams_view()
 
     def status(self) -> Status:
         now = self._reactor.seconds()
@@ -262,6 +277,8 @@ class ProxyService(Service):
             self._cut = False
             await self._until(self._all_quiet, LAST_WORDS)
             self._site.abort_all()
+        self.proxy.end_streams()
+        await self.proxy.close_webhooks(WEBHOOK_PATIENCE)
         await self._stop_upstreams()
         await self.proxy.close_store()
         self.proxy.close()

@@ -25,7 +25,7 @@ from txsse.errors import CODES, ProxyError
 from txsse.exchange import table
 from txsse.exchange.events import Event, Timer
 from txsse.metrics import BOUNDS, Histogram, Metrics
-from txsse.recordings.view import Glimpse
+from txsse.recordings.view import Glimpse, StreamGlimpse
 from txsse.tap import Options
 from txsse.upstream import state as upstream
 
@@ -253,11 +253,21 @@ def _one_of_each() -> Iterator[Metrics]:
         def delete(self, key: bytes) -> bool:
             return False
 
-    metrics = Metrics(upstreams=lambda: [_Upstream()], cache_view=_Cache)
+    class _Streams:
+        kept = live = size = 1
+
+        def glimpses(self) -> list[StreamGlimpse]:
+            return []
+
+        def end(self, sid: str) -> list[StreamGlimpse]:
+            return []
+
+    metrics = Metrics(upstreams=lambda: [_Upstream()], cache_view=_Cache, streams_view=_Streams)
     metrics.requests["chat", 200, "ok"] += 1
     metrics.keepalives["hold"] += 1
     metrics.wakes["llama", "ready"] += 1
     metrics.cache["hit"] += 1
+    metrics.resumes["resumed"] += 1
     metrics.cache_refusals["error"] += 1
     metrics.count_tokens("chat", "qwen", Usage(1, 1), cached=False)
     for counter in (metrics.in_flight, metrics.relayed_bytes, metrics.rejections, metrics.stream_errors, metrics.unterminated):

@@ -1,4 +1,4 @@
-"""A cache as the admin listener sees one."""
+"""A cache and streams as the admin listener sees them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import attrs
 
-from txsse.recordings.view import Glimpse
+from txsse.logs import shown
+from txsse.recordings.view import Glimpse, StreamGlimpse
 
 
 def glimpse(number: int, **changes: Any) -> Glimpse:
@@ -46,3 +47,37 @@ class FakeCache:
         gone = len(self.held) - len(kept)
         self.held = kept
         return gone
+
+
+def stream(sid: str, **changes: Any) -> StreamGlimpse:
+    """One that runs."""
+    made = StreamGlimpse(sid, "chat", "live", "ready", age=2.00049, first=1, last=12, size=1500, readers=1)
+    return attrs.evolve(made, **changes)
+
+
+@attrs.define
+class FakeStreams:
+    """Implements :class:`txsse.recordings.view.StreamsView` on a list of streams with their whole ids."""
+
+    held: list[StreamGlimpse]
+
+    @property
+    def kept(self) -> int:
+        return len(self.held)
+
+    @property
+    def live(self) -> int:
+        return sum(each.state in ("waiting", "live") for each in self.held)
+
+    @property
+    def size(self) -> int:
+        return sum(each.size for each in self.held)
+
+    def glimpses(self) -> Iterable[StreamGlimpse]:
+        return reversed([attrs.evolve(each, sid=shown(each.sid)) for each in self.held])
+
+    def end(self, sid: str) -> list[StreamGlimpse]:
+        meant = [each for each in self.held if each.sid.startswith(sid)]
+        if len(meant) == 1:
+            self.held[self.held.index(meant[0])] = meant[0] = attrs.evolve(meant[0], state="error", readers=0)
+        return [attrs.evolve(each, sid=shown(each.sid)) for each in meant]

@@ -6,7 +6,7 @@ import attrs
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.admin.fakes import FakeCache, glimpse
+from tests.admin.fakes import FakeCache, FakeStreams, glimpse, stream
 from txsse.admin.exposition import Exposition
 from txsse.dialects.usage import Usage
 from txsse.metrics import Metrics, UpstreamView
@@ -39,6 +39,7 @@ def test_every_counter_is_exposed_under_its_documented_name() -> None:
     metrics.unterminated["default"] += 7
     metrics.wakes["llama", "failed"] += 8
     metrics.cache["hit"] += 9
+    metrics.resumes["resumed"] += 12
     metrics.cache_refusals["no_credential"] += 10
     metrics.count_tokens("default", "qwen", Usage(11, 2), cached=False)
     found = scrape(Exposition(metrics))
@@ -51,6 +52,7 @@ def test_every_counter_is_exposed_under_its_documented_name() -> None:
     assert found["txsse_streams_unterminated_total", (("route", "default"),)] == 7
     assert found["txsse_wakes_total", (("result", "failed"), ("upstream", "llama"))] == 8
     assert found["txsse_cache_total", (("result", "hit"),)] == 9
+    assert found["txsse_resumes_total", (("result", "resumed"),)] == 12
     assert found["txsse_cache_refusals_total", (("reason", "no_credential"),)] == 10
     assert found["txsse_tokens_total", (("kind", "prompt"), ("model", "qwen"), ("route", "default"))] == 11
     assert found["txsse_tokens_total", (("kind", "completion"), ("model", "qwen"), ("route", "default"))] == 2
@@ -112,3 +114,11 @@ def test_two_proxies_in_one_process_do_not_meet() -> None:
     one.rejections["no_route"] += 1
     assert b'reason="no_route"' in Exposition(one).render()
     assert b'reason="no_route"' not in Exposition(other).render()
+
+
+def test_streams_are_told_apart_by_whether_they_run() -> None:
+    streams = FakeStreams([stream("a" * 22), stream("b" * 22, state="waiting"), stream("c" * 22, state="error")])
+    found = scrape(Exposition(Metrics(streams_view=lambda: streams)))
+    assert found["txsse_streams", (("state", "live"),)] == 2
+    assert found["txsse_streams", (("state", "over"),)] == 1
+    assert not any(name == "txsse_streams" for name, _ in scrape(Exposition(Metrics())))

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.web.http import _GenericHTTPChannelProtocol
 
-from tests.admin.fakes import FakeCache
+from tests.admin.fakes import FakeCache, FakeStreams
 from txsse.admin.listener import AdminFactory
 from txsse.admin.view import Asked, Demand, Status
 from txsse.metrics import Metrics
@@ -26,6 +26,7 @@ class FakeProxy:
     broken: bool = False
     orders: list[str] = attrs.field(factory=list)
     cache: FakeCache | None = None
+    streams: FakeStreams | None = None
 
     def wake(self, upstream: str) -> Asked:
         return self._ask("wake", upstream)

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -87,12 +88,30 @@ def load(built: Path, port: int, *options: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, found
 
 
-@pytest.mark.parametrize("options", [["events=20"], ["events=20", "unique=1"], ["events=0"], ["events=0", "unique=1"], ["pad=512"]])
+@pytest.mark.parametrize(
+    "options",
+    [["events=20"], ["events=20", "unique=1"], ["events=0"], ["events=0", "unique=1"], ["pad=512"], ["events=20", "vary=1", "first=7"]],
+)
 def test_what_is_right_passes(options: list[str], built: Path, upstream: int) -> None:
     with relay(upstream, same, same) as port:
         status, found = load(built, port, *options)
     assert status == 0
     assert found["requests"] == 1 and not found["wrong"] and not found["failed"]
+
+
+def test_the_same_is_asked_for_again_and_the_mock_counts(built: Path, upstream: int) -> None:
+    def asked() -> int:
+        with urlopen(f"http://127.0.0.1:{upstream}/", timeout=TIMEOUT) as answer:
+            return int(answer.read().split(b"@")[1])
+
+    def kept(data: bytes) -> bytes:
+        requests.add(data)
+        return data
+
+    before, requests = asked(), set[bytes]()
+    with relay(upstream, kept, same) as port:
+        status, found = load(built, port, "events=20", "same=1", "requests=3")
+    assert (status, found["requests"], len(requests), asked() - before) == (0, 3, 1, 3)
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,6 @@ def test_what_cannot_be_right_about_a_store_is_refused(more: str, problem: str) 
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "REDIS"])
-def test_the_password_of_a_store_to_come_is_not_shown(scheme: str) -> None:
+def test_the_password_of_a_store_is_not_shown(scheme: str) -> None:
     (problem,) = problems(f'[store]\nkind = "sqlite"\nurl = "{scheme}://me:hunter2@cache"\n{ONE}')
-    assert problem == "store.url: Redis is not built yet in this version; write the name of a file, or remove it"
+    assert problem == "store.kind: 'sqlite' does not go with the URL of a Redis; write kind = 'redis', or remove url"

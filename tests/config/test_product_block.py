@@ -18,6 +18,8 @@ EXAMPLES = {"upstream.name", "upstream.url", "route.upstream"}  # marked `# exam
 IN_COMMENTS_ONLY = {"upstream.urls", "upstream.wake.wol_broadcast"}
 IN_EXAMPLES = {f"upstream.wake.http.{key}" for key in ("url", "method", "headers", "body", "timeout")}
 OF_OURS = {
+    "server.node",
+    "server.peers",
     "route.cache.convert",
     "route.cache.gap",
     *(f"webhooks.{key}" for key in ("allow", "secret", "ca_file", "interval", "timeout")),
@@ -95,6 +97,10 @@ def one_route(more: str) -> str:
         *(one_route(f'[route.cache]\nmode = "{mode}"') for mode in ("deterministic", "all", "opt-in")),
         one_route('[route.cache]\nttl = "10m"\nmax_entry = "64KiB"\nscope = "header:X-User"\nignore = ["user"]\ncoalesce = false'),
         one_route('[route.cache]\nreplay = "original"\nspeed = 2\nmax_gap = "500ms"\nconvert = true'),
+        *(one_route(f'[route.resume]\nmode = "{mode}"') for mode in ("auto", "always")),
+        one_route('[route.resume]\nmode = "auto"\nmax_bytes = "2MiB"\nttl = "1h"\non_disconnect = "cancel"\nmax_readers = 1\non_gap = "error"'),
+        one_route('[route.resume]\non_disconnect = "continue"\ngrace = "1s"\nmax_orphan = "1h"'),
+        '[store]\nkind = "redis"\nurl = "rediss://:password@cache:6380/1"\n' + one_route(""),
         '[store]\nkind = "sqlite"\nurl = "recordings.sqlite"\nmax_bytes = "1GiB"\n' + one_route(""),
         one_route(f'[route.hold]\noverflow = "placeholder"\nplaceholder = {{ status = 503, file = "{BLOCK}" }}'),
     ],
@@ -107,12 +113,6 @@ def test_other_values_of_what_is_built_load(text: str) -> None:
     ("key", "text"),
     [
         ("server.workers", "[server]\nworkers = 2"),
-        ("route.kind", one_route('kind = "predictions"')),
-        ("route.resume.mode", one_route('[route.resume]\nmode = "auto"')),
-        ("route.resume.on_disconnect", one_route('[route.resume]\non_disconnect = "cancel"')),
-        ("route.resume.max_bytes", one_route('[route.resume]\nmax_bytes = "2MiB"')),
-        ("store.kind", '[store]\nkind = "redis"\n'),
-        ("store.url", '[store]\nurl = "redis://cache"\n'),
     ],
 )
 def test_what_is_not_built_is_refused_by_name_in_words_that_say_so(key: str, text: str) -> None:

@@ -37,8 +37,8 @@ def test_each_table_lists_its_options_with_toml_defaults() -> None:
     by_key = {row.key: row for header, cls in tables_of(Configuration) if header == "[route.keepalive]" for row in rows(cls)}
     assert (by_key["interval"].type, by_key["interval"].default, by_key["interval"].built) == ("duration", '"15s"', True)
     assert by_key["form"].type == "auto | line | frame | event | none"
-    resume = {row.key: row for header, cls in tables_of(Configuration) if header == "[route.resume]" for row in rows(cls)}
-    assert not resume["ttl"].built
+    server = {row.key: row for header, cls in tables_of(Configuration) if header == "[server]" for row in rows(cls)}
+    assert server["workers"].help.endswith("; this version: 1")
 
 
 def test_the_page_has_every_table_and_marks_what_is_not_built() -> None:

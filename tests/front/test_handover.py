@@ -36,7 +36,7 @@ class Application:
 
     def pages(self, clock: IReactorTime) -> Pages:
         site = Site(self.app.resource(), reactor=clock, logFormatter=lambda timestamp, request: "")
-        return Pages(site, lambda path: path.startswith(b"/-/"))
+        return Pages(site, lambda head: head.path.startswith(b"/-/"))
 
     @app.route("/-/hello")
     def hello(self, request: Request) -> bytes:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock, Cooperator
 
+from tests.fakes import RecordingDownstream
 from tests.proxy.test_handler import READY, Bench
 from txsse.dialects import detect
-from txsse.interfaces import Request
-from txsse.proxy.admission import brings_json, is_streaming, look_at_once
+from txsse.interfaces import Exchange, Request
+from txsse.proxy.admission import Admission, brings_json, is_streaming, look_at_once
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import RequestHead
 
@@ -164,3 +168,56 @@ def test_a_stream_is_never_padded() -> None:
     wait(bench, 6)
     assert client.body == b": txsse\n"
     exchange.client_gone()
+
+
+class Exchanging:
+    """An exchange that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def client_paused(self) -> None:
+        self.told.append("paused")
+
+    def client_resumed(self) -> None:
+        self.told.append("resumed")
+
+    def client_gone(self) -> None:
+        self.told.append("gone")
+
+    def client_stalled(self) -> None:
+        self.told.append("stalled")
+
+
+@pytest.mark.parametrize("when", ["never", "before", "before, and it read on", "while it begins"])
+def test_a_client_whose_socket_is_full_before_its_exchange_is_there(when: str) -> None:
+    clock = Clock()
+    found: Deferred[None] = Deferred()
+    exchange = Exchanging()
+
+    def steps() -> Generator[Deferred[Any] | None, None, int]:
+        yield found
+        return 7
+
+    def admit(number: int) -> Exchange:
+        assert number == 7
+        if when == "while it begins":
+            admission.client_paused()
+        return exchange
+
+    over: list[bool] = []
+    admission = Admission(request(b""), RecordingDownstream(clock), steps(), admit, lambda _, abandoned: over.append(abandoned))
+    admission.go(Cooperator(scheduler=lambda turn: clock.callLater(0, turn)))
+    clock.advance(0)
+    if when.startswith("before"):
+        admission.client_paused()
+    if when.endswith("read on"):
+        admission.client_resumed()
+    assert exchange.told == []
+    found.callback(None)
+    clock.advance(0)
+    assert over == [False]
+    assert exchange.told == (["paused"] if when in ("before", "while it begins") else [])
+    admission.client_resumed()
+    admission.client_gone()
+    assert exchange.told[-2:] == ["resumed", "gone"]

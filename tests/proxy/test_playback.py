@@ -17,9 +17,12 @@ from txsse.clock import Alarms
 from txsse.config import model
 from txsse.dialects import DIALECTS
 from txsse.dialects.usage import Usage
-from txsse.proxy.playback import Stored
+from txsse.errors import ProxyError
+from txsse.interfaces import Failed
+from txsse.proxy.playback import Playback, Stored
 from txsse.proxy.run import MOST_AT_ONCE
 from txsse.recordings.entry import Entry
+from txsse.wire.http1 import ResponseHead
 
 BIG = b"data: " + b"x" * 30_000 + b"\n\n"
 
@@ -79,6 +82,7 @@ def test_at_once() -> None:
     bench = Bench(entry_of([EVENT, EVENT + DONE], [0.0, 9.0])).begin()
     assert bench.over
     assert bench.told == [(0.0, EVENT + EVENT + DONE)]
+    assert bench.seat.downstream.packets == [EVENT + EVENT + DONE]  # with the head
     assert bench.seat.downstream.status == 200
     assert bench.seat.downstream.header(b"content-type") == DIALECTS["openai-chat"].content_type
     assert bench.seat.downstream.header(b"content-length") is None
@@ -110,9 +114,10 @@ def test_twice_as_fast_and_never_still_for_long() -> None:
 
 
 def test_times_that_go_back_are_no_wait() -> None:
-    bench = Bench(entry_of([EVENT, EVENT, DONE], [0.5, 0.1, 0.1]), replay="original").begin()
+    bench = Bench(entry_of([EVENT, EVENT, EVENT, DONE], [0.0, 0.3, 0.1, 0.2]), replay="original").begin()
     bench.wait(0.6)
-    assert [data for _, data in bench.told] == [EVENT + EVENT + DONE]
+    assert bench.seat.downstream.packets == [EVENT, EVENT + EVENT, DONE]
+    assert [time for time, _ in bench.told] == pytest.approx([0.0, 0.3, 0.4], abs=0.02)
     assert bench.over
 
 
@@ -185,15 +190,81 @@ def test_a_client_that_was_paused_when_it_came() -> None:
     assert bench.over
 
 
-def test_calls_before_it_has_begun_do_no_harm() -> None:
-    bench = Bench(entry_of([EVENT, DONE]))
-    playback = bench.seat.reader.source.subscribe(bench.seat.reader)
+class Listener:
+    """A follower that writes down what it is told."""
+
+    asked = False
+    after = 0
+    numbers = False
+
+    def __init__(self) -> None:
+        self.told: list[bytes] = []
+
+    def response_started(self, head: ResponseHead) -> None:
+        self.told.append(b"head")
+
+    def body_received(self, data: bytes) -> None:
+        self.told.append(data)
+
+    def response_ended(self) -> None:
+        self.told.append(b"end")
+
+    def cork(self) -> None: ...
+
+    def uncork(self) -> None: ...
+
+    def dispatch_failed(self, failed: Failed) -> None:
+        raise AssertionError
+
+    def go_on(self, *, cold: bool) -> None:
+        raise AssertionError
+
+    def given_up(self, error: ProxyError) -> None:
+        raise AssertionError
+
+
+def playback_of(entry: Entry, clock: Clock, **cache: Any) -> tuple[Playback, Listener]:
+    listener = Listener()
+    return Stored(entry, Alarms(clock), model.Cache(**cache), by_lines=False).subscribe(listener), listener
+
+
+def test_calls_are_legal_at_any_time() -> None:
+    playback, listener = playback_of(entry_of([EVENT, DONE]), Clock())
     playback.pause()
     playback.resume()
-    assert bench.seat.downstream.writes == []
+    assert listener.told == []
+    playback.start()
+    assert listener.told == [b"head", EVENT + DONE, b"end"]
+    for call in (playback.pause, playback.resume, playback.resume, playback.abort, playback.abort, playback.start):
+        call()
+    assert len(listener.told) == 3
+    playback, listener = playback_of(entry_of([EVENT, DONE]), Clock())
     playback.abort()
     playback.start()
-    assert bench.seat.downstream.status == 0
+    assert listener.told == []
+
+
+def test_while_it_is_paused_no_clock_runs_for_it() -> None:
+    clock = Clock()
+    playback, listener = playback_of(entry_of([EVENT, DONE], [0.0, 1.0]), clock, replay="original")
+    playback.start()
+    playback.pause()
+    clock.pump([0.1] * 3)
+    assert clock.getDelayedCalls() == []
+    clock.advance(5)
+    assert listener.told == [b"head", EVENT]
+    playback.resume()
+    assert listener.told == [b"head", EVENT, DONE, b"end"]
+
+
+def test_what_has_become_due_meanwhile_is_told_in_pieces_that_a_socket_takes() -> None:
+    clock = Clock()
+    playback, listener = playback_of(entry_of([BIG] * 10, [0.1 * number for number in range(10)]), clock, replay="original")
+    playback.start()
+    playback.pause()
+    clock.advance(5)
+    playback.resume()
+    assert listener.told == [b"head", BIG, *[BIG * 2] * 4, BIG, b"end"]
 
 
 @pytest.mark.parametrize("replay", ["instant", "original"])

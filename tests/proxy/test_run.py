@@ -15,7 +15,7 @@ from tests.fakes import Hall, Seat
 from txsse.config import model
 from txsse.interfaces import Failed, Fault
 from txsse.proxy.conductor import Conductor
-from txsse.proxy.run import MOST_AT_ONCE, Subscription
+from txsse.proxy.run import MOST_AT_ONCE, Follower, Subscription
 from txsse.upstream.room import Refusal
 from txsse.wire.http1 import ResponseHead
 
@@ -48,8 +48,9 @@ def test_a_late_reader_gets_what_there_is_at_once_and_then_what_comes() -> None:
     hall.body(EVENT, EVENT)
     second = hall.seat()
     assert second.downstream.status == 200
-    assert [data for _, data in second.downstream.writes] == [EVENT + EVENT]
+    assert second.downstream.packets == [EVENT + EVENT]  # with the head
     hall.body(EVENT + DONE)
+    assert second.downstream.packets == [EVENT + EVENT, EVENT + DONE]
     hall.ended()
     assert first.downstream.body == second.downstream.body == EVENT * 3 + DONE
     assert ended_well(first, second)
@@ -443,6 +444,29 @@ def test_upstream_goes_on_until_half_of_the_recording_is_full() -> None:
         assert hall.backend.last.paused == (number == 5)
         hall.body(BIG)
     seat.reader.client_gone()
+
+
+def test_what_one_reader_is_handed_may_concern_another() -> None:
+    hall = Hall()
+    seats = [hall.seat(asked=True), hall.seat(), hall.seat()]
+    hall.answer()
+    first, second, third = (each.follower for each in hall.run._live)
+    by_follower: dict[Follower, Seat] = {seat.reader: seat for seat in seats}
+
+    def concern() -> None:
+        by_follower[second].reader.client_paused()
+        by_follower[third].downstream.gone = True
+        by_follower[third].reader.client_gone()
+
+    by_follower[first].downstream.on_write = concern
+    hall.body(EVENT)
+    by_follower[first].downstream.on_write = lambda: None
+    by_follower[second].reader.client_resumed()
+    hall.body(DONE)
+    hall.ended()
+    assert by_follower[first].downstream.body == by_follower[second].downstream.body == EVENT + DONE
+    assert by_follower[third].downstream.body == b""
+    assert hall.quota.used == 0
 
 
 def test_a_reader_that_leaves_while_upstream_waits_for_it_alone() -> None:

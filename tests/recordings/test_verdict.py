@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from txsse.dialects import DIALECTS
-from txsse.recordings.verdict import MAX_PARSED, REASONS, TURNS, judge
+from txsse.recordings.verdict import MAX_PARSED, REASONS, STEP, TURNS, judge
 from txsse.wire.peek import at_once
 
 DONE = b"data: [DONE]\n\n"
@@ -307,8 +307,10 @@ def test_a_long_document_with_members_too_long_to_be_kept() -> None:
 
 
 def test_a_long_stream_is_judged_in_turns() -> None:
-    steps = list(judge("openai-chat", True, chunk("hello") * 5000 + V2))
+    steps = list(judge("openai-chat", True, b"".join(chunk("hello", n=n) for n in range(5000)) + V2))
     assert len(steps) >= 5000 // TURNS
+    alike = chunk("hello") * 5000 + V2
+    assert len(list(judge("openai-chat", True, alike))) >= len(alike) // (2 * STEP)
     lines = list(judge("ollama", True, b'{"done":false}\n' * 5000 + LINES))
     assert len(lines) >= 5000 // TURNS
     assert len(list(judge("sse", False, b'{"a":"%b"}' % (b"x" * (1 << 20))))) > 4

@@ -128,7 +128,7 @@ def test_a_paused_reader_holds_nothing() -> None:
     cursor.pause()
     assert actions(cursor) == []
     assert not cursor._ready
-    cursor.heard(batch_of(2))
+    cursor.heard(batch_of(1, 2))
     assert not cursor._ready
     cursor.learned(2, DONE)
     assert actions(cursor) == []

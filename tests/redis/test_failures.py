@@ -17,7 +17,7 @@ from tests.redis.test_journal import OpenJournal, begin, read, write
 from txsse.redis.journal import Journal
 from txsse.redis.outbox import MOST_WAITING
 from txsse.redis.records import DONE, Batch
-from txsse.redis.scripts import APPEND, bell, meta_key, pieces_key
+from txsse.redis.scripts import APPEND, REAP, bell, lease_key, meta_key, pieces_key
 from txsse.redis.shares import Share
 from txsse.testing import eventually, sleep
 
@@ -229,10 +229,31 @@ async def test_an_evicted_stream_is_gone(redis: RedisServer, ours: Journal, thei
 
 async def test_an_evicted_lease_kills_nobody(redis: RedisServer, ours: Journal, theirs: Journal) -> None:
     share, reader = await followed(ours, theirs, Keeper())
-    for _ in range(40):
+    for _ in range(24):
         await theirs._link.command("DEL", "txsse:n:" + ours.name)
         await sleep(CLOCK, LEASE / 20)
     await reader.until(CLOCK, 5)
+    share.finish(DONE)
+    assert await reader.end(CLOCK) == ""
+
+
+async def test_who_is_alive_cannot_be_reaped(redis: RedisServer, ours: Journal, theirs: Journal) -> None:
+    share, reader = await followed(ours, theirs, Keeper())
+    keys = [meta_key(share.sid), pieces_key(share.sid), lease_key(ours.name)]
+    args: list[bytes | str | int] = [ours.name, 60_000, "owner_lost", "", 502, bell(share.sid)]
+    assert await theirs._link.run(REAP, keys, args) == b"alive"
+    share.finish(DONE)
+    assert await reader.end(CLOCK) == ""
+
+
+async def test_who_could_not_look_gives_the_others_time_to_come_back(redis: RedisServer, ours: Journal, theirs: Journal) -> None:
+    share, reader = await followed(ours, theirs, Keeper())
+    ours._lease.stop()  # as one that finds its way to Redis later than we do
+    await theirs._link.command("DEL", lease_key(ours.name))
+    theirs._link._commands.drop()
+    await eventually(CLOCK, lambda: not theirs._link.available)
+    await eventually(CLOCK, lambda: theirs._link.available)
+    await sleep(CLOCK, 1.2 * LEASE)
     share.finish(DONE)
     assert await reader.end(CLOCK) == ""
 

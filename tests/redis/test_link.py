@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,16 @@ async def test_a_command_that_takes_too_long_fails_and_the_next_reply_is_its_own
         await link.command("BLPOP", "nothing", "0.15", deadline=0.05)
     assert await link.command("ECHO", "after it") == b"after it"
     assert link.timeouts == 1
+
+
+async def test_a_reply_that_came_while_we_stood_still_is_in_time(redis: RedisServer, open_link: OpenLink) -> None:
+    link = open_link(redis.url)
+    await up(link)
+    await link.command("PING")  # from here on it is the reactor's turn to read; its timers are next
+    asked = [link.command("ECHO", "hello", deadline=0.05) for _ in range(MOST_MISSED)]
+    time.sleep(0.2)  # as a process that was frozen
+    assert [await each for each in asked] == [b"hello"] * MOST_MISSED
+    assert link.timeouts == 0
 
 
 async def test_a_cancelled_command_takes_nobody_elses_reply(redis: RedisServer, open_link: OpenLink) -> None:

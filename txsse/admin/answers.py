@@ -5,11 +5,21 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+import attrs
 from twisted.web.iweb import IRequest
 
 TEXT: Final = b"text/plain; charset=utf-8"
 JSON: Final = b"application/json"
 HTML: Final = b"text/html; charset=utf-8"
+
+
+@attrs.define(eq=False)
+class Mistaken(Exception):
+    """What was asked for cannot be: the status, the code and the text of the answer."""
+
+    status: int
+    code: str
+    message: str
 
 
 def answer(request: IRequest, body: bytes, content_type: bytes, status: int = 200) -> bytes:

@@ -10,14 +10,15 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from txsse.admin.answers import HTML, TEXT, answer, answer_error, answer_json
-from txsse.admin.cache import Mistaken, asked_key, asked_route, cache_levels, cache_status
+from txsse.admin.answers import HTML, TEXT, Mistaken, answer, answer_error, answer_json
+from txsse.admin.cache import asked_key, asked_route, cache_levels, cache_status
 from txsse.admin.page import CONTENT_SECURITY_POLICY, render_page
-from txsse.admin.view import AdminView, Asked, CacheLevels
+from txsse.admin.streams import ended_stream, stream_levels, streams_status
+from txsse.admin.view import AdminView, Asked, CacheLevels, StreamLevels
 
 if TYPE_CHECKING:
     from txsse.admin.exposition import Exposition
-    from txsse.recordings.view import CacheView
+    from txsse.recordings.view import CacheView, StreamsView
 
 
 class AdminApp:
@@ -58,7 +59,7 @@ class AdminApp:
 
     @app.route("/status", methods=["GET"])
     def status(self, request: IRequest) -> bytes:
-        return answer_json(request, {**self._view.status(), **self._cache_levels()})
+        return answer_json(request, {**self._view.status(), **self._cache_levels(), **self._stream_levels()})
 
     @app.route("/cache", methods=["GET"])
     def cache(self, request: IRequest) -> bytes:
@@ -88,6 +89,25 @@ class AdminApp:
         cache = self._view.cache
         return {} if cache is None else {"cache": cache_levels(cache)}
 
+    @app.route("/streams", methods=["GET"])
+    def streams(self, request: IRequest) -> bytes:
+        return answer_json(request, streams_status(self._streams()))
+
+    @app.route("/streams/<sid>", methods=["DELETE"])
+    def end_stream(self, request: IRequest, sid: str) -> bytes:
+        """For all who read it; it stays for those who come back to what there was of it."""
+        return answer_json(request, ended_stream(self._streams(), sid))
+
+    def _streams(self) -> StreamsView:
+        streams = self._view.streams
+        if streams is None:
+            raise Mistaken(404, "not_found", "No route keeps streams: see mode in [route.resume].")
+        return streams
+
+    def _stream_levels(self) -> dict[str, StreamLevels]:
+        streams = self._view.streams
+        return {} if streams is None else {"streams": stream_levels(streams)}
+
     @app.route("/upstreams/<name>/wake", methods=["POST"])
     def wake(self, request: IRequest, name: str) -> bytes:
         return self._asked(request, name, self._view.wake(name))
@@ -105,7 +125,7 @@ class AdminApp:
 
     @app.route("/", methods=["GET"])
     async def page(self, request: IRequest) -> bytes:
-        body = await render_page(self._view.status(), self._cache_levels().get("cache"))
+        body = await render_page(self._view.status(), self._cache_levels().get("cache"), self._stream_levels().get("streams"))
         request.setHeader(b"Content-Security-Policy", CONTENT_SECURITY_POLICY)
         return answer(request, body, HTML)
 

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, TypedDict
 from urllib.parse import parse_qsl
 
-import attrs
+from txsse.admin.answers import Mistaken
 
 if TYPE_CHECKING:
     from txsse.admin.view import CacheLevels
@@ -41,15 +41,6 @@ class CacheStatus(TypedDict):
     count: int
     flights: int
     entries: list[EntryStatus]  # MOST_ENTRIES of them at most, of the route that was asked for
-
-
-@attrs.define(eq=False)
-class Mistaken(Exception):
-    """What was asked for cannot be: the status, the code and the text of the answer."""
-
-    status: int
-    code: str
-    message: str
 
 
 def cache_levels(cache: CacheView) -> CacheLevels:

@@ -79,7 +79,9 @@ class _Counters(Collector):
         for (route, model, kind), count in metrics.tokens.items():
             tokens.add_metric([route, model, kind], count)
         yield tokens
+        yield _counters("txsse_resumes", "Readers who came back to a stream, by what became of it.", "result", metrics.resumes)
         yield from self._cache()
+        yield from self._streams()
 
     def _cache(self) -> Iterator[Metric]:
         cache = self._metrics.cache_view()
@@ -87,6 +89,16 @@ class _Counters(Collector):
             yield GaugeMetricFamily("txsse_cache_bytes", "Bytes that stored answers take.", value=cache.used)
             yield GaugeMetricFamily("txsse_cache_entries", "Answers that are stored.", value=cache.count)
             yield GaugeMetricFamily("txsse_cache_flights", "Streams under way that another request could join.", value=cache.flights)
+
+    def _streams(self) -> Iterator[Metric]:
+        streams = self._metrics.streams_view()
+        if streams is not None:
+            kept = GaugeMetricFamily(
+                "txsse_streams", "Streams that can be come back to: those that run, and those that are over.", labels=["state"]
+            )
+            kept.add_metric(["live"], streams.live)
+            kept.add_metric(["over"], streams.kept - streams.live)
+            yield kept
 
     def _upstreams(self) -> Iterator[Metric]:
         waiting = GaugeMetricFamily("txsse_waiting", "Requests held now.", labels=["upstream"])

@@ -8,7 +8,7 @@ from typing import Final
 from twisted.internet.defer import Deferred
 from twisted.web.template import Tag, flattenString, tags
 
-from txsse.admin.view import CacheLevels, Status
+from txsse.admin.view import CacheLevels, Status, StreamLevels
 
 #: Nothing but the page's own style may take effect, and no other page may frame it.
 CONTENT_SECURITY_POLICY: Final = (
@@ -24,10 +24,10 @@ th, td { text-align: left; padding: .3em 1em .3em 0; border-bottom: 1px solid #8
 """
 
 
-def render_page(status: Status, cache: CacheLevels | None = None) -> Deferred[bytes]:
+def render_page(status: Status, cache: CacheLevels | None = None, streams: StreamLevels | None = None) -> Deferred[bytes]:
     """The page; every value is escaped by the template machinery.
 
-    :param cache: ``None`` leaves it out.
+    :param cache: ``None`` leaves it out, as it does *streams*.
     """
     upstreams = [
         (
@@ -51,6 +51,7 @@ def render_page(status: Status, cache: CacheLevels | None = None) -> Deferred[by
     ]
     routes = [(name, route["in_flight"]) for name, route in status["routes"].items()]
     stored = [] if cache is None else [(f"{_mebibytes(cache['bytes'])} of {_mebibytes(cache['limit'])}", cache["count"], cache["flights"])]
+    kept = [] if streams is None else [(streams["kept"], streams["live"], _mebibytes(streams["bytes"]))]
     state = "draining" if status["draining"] else "serving"
     page = tags.html(
         tags.head(
@@ -66,6 +67,7 @@ def render_page(status: Status, cache: CacheLevels | None = None) -> Deferred[by
             _table(("upstream", "server", "state", "in flight", "failed in a row"), servers),
             _table(("route", "in flight"), routes),
             _table(("cache", "entries", "streams to join"), stored) if stored else "",
+            _table(("streams to come back to", "still running", "kept of them"), kept) if kept else "",
         ),
         lang="en",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, Protocol, TypeAlias, TypedDict
 
 from txsse.metrics import Metrics
-from txsse.recordings.view import CacheView
+from txsse.recordings.view import CacheView, StreamsView
 
 Asked: TypeAlias = Literal["done", "unknown", "not startable"]
 """What comes of an order: it is carried out, there is no such upstream, or the proxy has no way to start and stop it."""
@@ -59,8 +59,17 @@ class CacheLevels(TypedDict):
     flights: int  # streams under way that another request could join
 
 
+class StreamLevels(TypedDict):
+    """Streams that can be resumed: how many there are, how many of them are not over, and the bytes of all."""
+
+    kept: int
+    live: int
+    bytes: int
+
+
 class Status(TypedDict):
-    """The body of ``/status``, which has ``cache`` besides, of :class:`CacheLevels`, where a route caches."""
+    """The body of ``/status``, which has ``cache`` besides, of :class:`CacheLevels`, where a route caches, and ``streams``, of
+    :class:`StreamLevels`, where one keeps streams."""
 
     version: str
     uptime: float  # seconds
@@ -90,6 +99,10 @@ class AdminView(Protocol):
     @property
     def cache(self) -> CacheView | None:
         """``None`` while no route caches."""
+
+    @property
+    def streams(self) -> StreamsView | None:
+        """``None`` while no route keeps streams."""
 
     def status(self) -> Status: ...
 

@@ -10,6 +10,8 @@ from txsse.config.cache import cache_problems, store_problems
 from txsse.config.endpoints import is_loopback
 from txsse.config.errors import ConfigError, Problem, choices, shown
 from txsse.config.model import LONGEST_NODE, Configuration, Route, Server, Upstream
+from txsse.config.predictions import prediction_problems
+from txsse.config.resume import resume_problems
 from txsse.config.stand_ins import stand_in_problems
 from txsse.config.wake import wake_problems
 from txsse.config.webhooks import webhook_problems
@@ -70,7 +72,8 @@ def check(configuration: Configuration) -> Iterator[Problem]:
         for key, reason in (*_upstream_problems(upstream), *_fallback_problems(upstream, configuration.upstream)):
             yield Problem(f"upstream.{key} ({_which('upstream', index, upstream.name)})", reason)
     for index, route in enumerate(configuration.route, 1):
-        for key, reason in (*_route_problems(route, configuration.upstream), *cache_problems(route, configuration.store)):
+        of_recordings = (*cache_problems(route, configuration.store), *resume_problems(route, configuration.store))
+        for key, reason in (*_route_problems(route, configuration.upstream), *of_recordings):
             yield Problem(f"route.{key} ({_which('route', index, route.name)})", reason)
     yield from _check_unique("upstream", [each.name for each in configuration.upstream])
     yield from _check_unique("route", [each.name for each in configuration.route])
@@ -131,6 +134,7 @@ def _fallback_problems(upstream: Upstream, upstreams: tuple[Upstream, ...]) -> I
 
 def _route_problems(route: Route, upstreams: tuple[Upstream, ...]) -> Iterator[tuple[str, str]]:
     yield from stand_in_problems(route)
+    yield from prediction_problems(route)
     by_name = {each.name: each for each in upstreams}
     upstream = by_name.get(route.upstream)
     if not route.upstream and all(by_name):

@@ -17,6 +17,7 @@ from txsse.config.check import complete
 from txsse.config.errors import ConfigError, Problem, Refused, choices, nearest, shown
 from txsse.config.fields import Kind, option_of, tables_of
 from txsse.config.model import Configuration, Route
+from txsse.config.predictions import with_kind
 from txsse.config.reading import read
 from txsse.config.secret import why_unreadable
 from txsse.config.styled import with_style
@@ -90,7 +91,7 @@ def _table_hook(converter: cattrs.Converter, cls: type[attrs.AttrsInstance]) -> 
     def structure(value: object, _: Any) -> Any:
         if not isinstance(value, dict):
             raise Refused(f"{shown(value)} is not a table; write its keys below a line of its name in brackets")
-        return inner(with_style(value) if cls is Route else value, cls)
+        return inner(with_kind(with_style(value)) if cls is Route else value, cls)
 
     return structure
 

@@ -292,7 +292,8 @@ class Resume:
     on_disconnect: str = choice(
         "grace",
         ("cancel", "grace", "continue"),
-        "what becomes of a stream that nobody reads: it ends at once, after `grace`, or after `max_orphan`",
+        "what becomes of a stream that nobody reads: it ends at once, after `grace`, or after `max_orphan`; for predictions the default is "
+        "`cancel`",
     )
     grace: float = duration(30, "how long a stream waits for a reader to come back", positive=True)
     max_orphan: float = duration(600, "how long a stream may go on without any reader", positive=True)
@@ -337,7 +338,11 @@ class Route:
     name: str = text("", "unique name in logs and metrics; default: the upstream's, with -2, -3 and so on where it is taken", Kind.NAME)
     match: Match = table(Match, "which requests")
     upstream: str = text("", "the upstream's name; may be left out when the file has only one")
-    kind: str = choice("proxy", ("proxy", "predictions"), "what the route speaks", only=("proxy",))
+    kind: str = choice(
+        "proxy",
+        ("proxy", "predictions"),
+        "what clients speak: the upstream's own API, or replicate/cog's at `/predictions` (then `match.path` is the upstream's path)",
+    )
     dialect: str = choice("auto", DIALECTS, "the API spoken on its streams; auto = by the path")
     streaming: str = choice("auto", ("auto", "always", "never"), "whether requests stream; auto = as the request says")
     priority: int = integer(0, "in the waiting room: the highest goes first")

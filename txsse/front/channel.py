@@ -179,7 +179,7 @@ class ProxyChannel(Connection):
         request = Request(head, b"", peer, self._secure, head.host, head.path, self._began, self._began)
         limits = site.backing.limits
         error = refusal(head, length, limits, site.budget)
-        if error is None and (site.pages is None or not site.pages.is_ours(head.path)):
+        if error is None and (site.pages is None or not site.pages.is_ours(head)):
             error = site.handler.screen(head, head.host, head.path, peer)
         if error is not None:
             self._refuse(error, request, linger=error.close or length != 0)
@@ -217,8 +217,12 @@ class ProxyChannel(Connection):
 
     def _open(self, request: Request) -> None:
         pages = self._site.pages
-        if pages is not None and pages.is_ours(request.path):
+        if pages is not None and pages.is_ours(request.head):
             self._lend(request, pages)
+            return
+        predictions = self._site.predictions
+        if predictions is not None and predictions.is_ours(request.head):
+            self._lend(request, predictions)
             return
         self._phase = RESPONSE
         request.received = self._site.alarms.seconds()

@@ -15,18 +15,19 @@ from twisted.python.failure import Failure
 
 from txsse.interfaces import Request
 from txsse.wire.headers import end_to_end, without
+from txsse.wire.http1 import RequestHead
 
 
 class Pages:
-    """Whose requests are not the proxy's: told by their path, before their body is read.
+    """Whose requests are not the proxy's: told by their head, before their body is read.
 
     Whether a client may see a page is for the page to say: the proxy is not asked.
 
     :param factory: a ``twisted.web.server.Site``, such as ``Site(app.resource())`` of a Klein application.
-    :param is_ours: true of a path with query, byte for byte as it came, that is a page's.
+    :param is_ours: true of the head of a request for a page.
     """
 
-    def __init__(self, factory: IProtocolFactory, is_ours: Callable[[bytes], object]) -> None:
+    def __init__(self, factory: IProtocolFactory, is_ours: Callable[[RequestHead], object]) -> None:
         self._factory = factory
         self.is_ours = is_ours
 

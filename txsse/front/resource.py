@@ -46,7 +46,7 @@ class ProxyResource(Resource):
         host = getattr(request.getClientAddress(), "host", "")
         peer = host if isinstance(host, str) else ""
         try:
-            head = _head(request)
+            head = head_of(request)
         except BadHead as bad:
             self._refuse(malformed(str(bad)), None, b"", peer, downstream)
             return NOT_DONE_YET
@@ -78,7 +78,7 @@ class ProxyResource(Resource):
         self.backing.handler.refuse(error, head, path, peer, downstream)
 
 
-def _head(request: WebRequest) -> RequestHead:
+def head_of(request: WebRequest) -> RequestHead:
     """The head as far as it can be had, checked like one of our own: what reaches a backend is the same through either front.
 
     :raises BadHead: twisted.web accepts more than we pass on (no Host or two, bytes that are not ASCII in the target, ..).

@@ -24,6 +24,7 @@ class ProxySite(Factory):
 
     :param backing: the proxy, such as a :class:`~txsse.service.ProxyService`; its limits may change while we serve.
     :param pages: our own pages, if there are any on this listener.
+    :ivar predictions: the same for requests that the proxy screens first.
     :param wall: the time of day in seconds, for Date fields.
     """
 
@@ -32,6 +33,7 @@ class ProxySite(Factory):
     def __init__(self, backing: Backing, *, pages: Pages | None = None, wall: Callable[[], float] = time.time) -> None:
         self.backing = backing
         self.pages = pages
+        self.predictions: Pages | None = None
         self.handler = backing.handler
         self.clock = backing.clock
         self.alarms = backing.alarms

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 
 from txsse.front.handover import Pages
+from txsse.pages.streams import STREAMS, is_for_pages
 from txsse.pages.waiting import PROGRESS
+from txsse.wire.http1 import RequestHead
 
 if TYPE_CHECKING:
     from twisted.web.server import Site
@@ -19,8 +20,18 @@ if TYPE_CHECKING:
 
 def own_pages(view: PagesView, reactor: IReactorTime) -> Pages:
     """The pages of the proxy behind *view*, for its listeners."""
-    # A bound method of C's, for it is asked of each request.
-    return Pages(_PagesFactory(view, reactor), re.compile(re.escape(PROGRESS.encode())).match)
+    waits, streams = PROGRESS.encode(), STREAMS.encode()
+
+    def is_ours(head: RequestHead) -> bool:
+        path = head.path
+        if not path.startswith(b"/-/"):
+            return False
+        if path.startswith(waits):
+            return view.shows_pages
+        page = view.stream_control
+        return page is not None and path.startswith(streams) and is_for_pages(head, page)
+
+    return Pages(_PagesFactory(view, reactor), is_ours)
 
 
 class _PagesFactory(Factory[Protocol]):
@@ -33,8 +44,9 @@ class _PagesFactory(Factory[Protocol]):
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         if self._site is None:
+            from txsse.pages.app import PagesApp
             from txsse.pages.site import make_site
 
-            self._site = make_site(self._view, self._reactor)
+            self._site = make_site(PagesApp(self._view).app.resource(), self._reactor)
         made: Protocol | None = self._site.buildProtocol(addr)
         return made

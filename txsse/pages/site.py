@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from io import BytesIO
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web import http
@@ -10,17 +10,13 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
-from txsse.pages.app import PagesApp
 
-if TYPE_CHECKING:
-    from txsse.pages.app import PagesView
+def make_site(resource: IResource, reactor: IReactorTime) -> Site:
+    """Serves *resource*, that of a Klein application, behind our own front.
 
-
-def make_site(view: PagesView, reactor: IReactorTime) -> Site:
-    """Asked for protocols only and never started, for what ``Site`` does then (a clock for its log) nobody needs here. What a request
+    Asked for protocols only and never started, for what ``Site`` does then (a clock for its log) nobody needs here. What a request
     may be and how long it may take our own front has seen to; an answer takes as long as it takes."""
-    root = _Plain(PagesApp(view).app.resource())
-    return _PagesSite(root, requestFactory=_PagesRequest, timeout=None, reactor=reactor)
+    return _PagesSite(_Plain(resource), requestFactory=_PagesRequest, timeout=None, reactor=reactor)
 
 
 class _PagesSite(Site):
@@ -52,6 +48,10 @@ class _Plain(Resource):
 
 class _PagesRequest(Request):
     defaultContentType = None
+
+    def gotLength(self, length: int | None) -> None:
+        # Not in a file: it is in memory already, within the bounds of our front.
+        self.content = BytesIO()
 
     def getRequestHostname(self) -> bytes:
         # Klein binds its URL map to it, and fails on what is no host name; no path of ours depends on it.

@@ -121,6 +121,7 @@ class Admission(Generic[T]):
         self._admit = admit
         self._tell_over = over
         self._exchange: Exchange | None = None
+        self._paused = False
         self._over = False
 
     def go(self, cooperator: Cooperator) -> None:
@@ -132,7 +133,9 @@ class Admission(Generic[T]):
                 pause = next(self._steps)
             except StopIteration as end:
                 self._end(abandoned=False)
-                self._exchange = self._admit(end.value)
+                exchange = self._exchange = self._admit(end.value)
+                if self._paused:  # before there was somebody to tell, or by the first that was written
+                    exchange.client_paused()
                 return
             yield pause
 
@@ -153,10 +156,12 @@ class Admission(Generic[T]):
         self._end(abandoned=False)
 
     def client_paused(self) -> None:
+        self._paused = True
         if self._exchange is not None:
             self._exchange.client_paused()
 
     def client_resumed(self) -> None:
+        self._paused = False
         if self._exchange is not None:
             self._exchange.client_resumed()
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from http import HTTPStatus
 from typing import Final
 
-from txsse.dialects import detect
+from txsse.dialects import Dialect, detect
 from txsse.errors import ProxyError
 from txsse.interfaces import Downstream
 from txsse.proxy.cors import cors_headers
@@ -81,11 +82,19 @@ def send_error(
     route: BoundRoute | None,
     ours: Headers,
     downstream: Downstream,
+    *,
+    dialect: Dialect | None = None,
+    origins: Collection[str] = (),
 ) -> int:
-    """Send *error* as an ordinary response in the dialect's shape; returns the size of its body."""
+    """Send *error* as an ordinary response in the dialect's shape; returns the size of its body.
+
+    :param dialect: if it is known better than by the path.
+    :param origins: whose scripts may read it, where there is no route that says so.
+    """
     status = error.http_status
     where = decoded_path(path)
-    dialect = route.dialect(where) if route is not None else detect(where)
+    if dialect is None:
+        dialect = route.dialect(where) if route is not None else detect(where)
     body = dialect.error_body(error)
     headers: Headers = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))]
     if status in (429, 503):
@@ -95,8 +104,8 @@ def send_error(
     if error.allow:
         headers.append((b"Allow", error.allow))
     headers += ours
-    if head is not None and route is not None:
-        headers += cors_headers(head.headers, route.config.cors_origins)
+    if head is not None:
+        headers += cors_headers(head.headers, origins if route is None else route.config.cors_origins)
     has_body = head is None or head.method != b"HEAD"
     downstream.cork()
     downstream.start(status, reason_of(status), headers, has_body=has_body)

@@ -57,7 +57,7 @@ _CONDITIONAL: Final = frozenset((b"range", b"if-match", b"if-none-match", b"if-m
 
 
 class _LeftOut(Exception):
-    """The route's mode leaves the request out, or it does not want to be looked up."""
+    """It does not want to be looked up."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -191,7 +191,7 @@ class Caching:
         scope = scope_of(asking.credentials, cache.scope, asking.query_key)
         summary = yield from digest(request.body, frozenset(cache.ignore))
         if cache.mode == "deterministic" and not wanted and not summary.deterministic:
-            raise _LeftOut("not_deterministic")
+            raise Uncacheable("not_deterministic")
         return Question(
             _key(asking, scope, summary),
             route.name,

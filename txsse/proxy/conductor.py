@@ -271,6 +271,11 @@ class Conductor(ABC):
         self._drive(ev.Shutdown())
 
     @property
+    def may_come_back(self) -> bool:
+        """Its client can go on later with what it reads."""
+        return False
+
+    @property
     def held(self) -> bool:
         return self._machine is not None and self._machine.state is State.HELD
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from txsse.wire.headers import Headers, get, get_all
-from txsse.wire.http1 import RequestHead
+from txsse.wire.headers import Headers, get, get_all, without
+from txsse.wire.http1 import RequestHead, ResponseHead
 
 PREFLIGHT_MAX_AGE: Final = 600  # seconds; Chromium allows 7200, Firefox 86400: short, for the real upstream may answer otherwise
 
@@ -29,6 +29,14 @@ def cors_headers(request: Headers, allowed: Collection[str]) -> Headers:
         # Also without a match: a shared cache must not give one origin's answer to another.
         headers.append((b"Vary", b"Origin"))
     return headers
+
+
+def shared_anew(head: ResponseHead, request: Headers, allowed: Collection[str]) -> ResponseHead:
+    """The upstream's *head* for another request than the one it answered, where we say who may read it."""
+    if not allowed:
+        return head
+    headers = [*without(head.headers, (b"access-control-allow-origin",)), *cors_headers(request, allowed)]
+    return ResponseHead(head.status, head.reason, head.version, headers)
 
 
 def is_preflight(head: RequestHead) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.task import Cooperator
@@ -13,6 +14,7 @@ from twisted.logger import Logger
 from txsse.clock import Alarms
 from txsse.config import model
 from txsse.config.model import Configuration
+from txsse.dialects import Dialect
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import failures
@@ -39,15 +41,24 @@ from txsse.wire.http1 import RequestHead, ResponseHead
 from txsse.wire.peek import string_value
 
 if TYPE_CHECKING:
+    from txsse.predictions.upstream import Upstreams
     from txsse.proxy.caching import Caching
     from txsse.proxy.peers import Peers
     from txsse.proxy.recorded import RecordedRequests, Traits
     from txsse.proxy.shared import Shared as SharedStreams
+    from txsse.proxy.stream_control import StreamControl
     from txsse.proxy.streams import Streams
     from txsse.recordings.lookup import CacheLookup
     from txsse.recordings.opening import Opened
     from txsse.upstream.wake.parts import Ended
     from txsse.upstream.wake.shared import Shared
+    from txsse.webhooks.sender import Sender
+
+
+SPREAD: Final = 0.5
+"""Seconds over which the ends of streams are spread that clients come back to, at the end of a drain.."""
+FEW: Final = 20
+""".. if they are more than that."""
 
 
 class Proxy:
@@ -90,6 +101,10 @@ class Proxy:
         self._peers: Peers | None = None
         self._opened: Opened | None = None
         self._shared_streams: SharedStreams | None = None
+        self._control: StreamControl | None = None
+        self.predictions: Upstreams | None = None  # once there is a route for them
+        self.webhooks: Sender | None = None
+        self.keeps_streams = False  # there may be some that can be come back to
         self._ids = RequestIds()
         self.configure(configuration)
 
@@ -115,8 +130,12 @@ class Proxy:
         for route in routes:
             route.room = rooms.get(route.name, route.room)
             route.prepare()
-        if self._recorded is None and (configuration.server.peers or any(route.records for route in routes)):
+        if self._recorded is None and (configuration.server.peers or any(route.records or route.predicts for route in routes)):
             self._recorded = self._open_recordings()
+        if self.webhooks is not None:
+            self.webhooks.configure(configuration.webhooks)
+        elif any(route.predicts for route in routes):
+            self.predictions, self.webhooks = self._open_predictions(configuration.webhooks)
         self._reception.take(routes)
         for name, backend in self.backends.items():
             if backends.get(name) is not backend:
@@ -127,6 +146,7 @@ class Proxy:
         self._cold_start_header = configuration.server.cold_start_header.encode("latin-1")
         self.backends = backends
         self.table = RouteTable(routes)
+        self.keeps_streams = self.keeps_streams or bool(configuration.server.peers) or any(route.resumes for route in routes)
         self._keys = keys
 
     def _open_recordings(self) -> RecordedRequests:
@@ -135,6 +155,7 @@ class Proxy:
         from txsse.proxy.caching import Caching
         from txsse.proxy.recorded import RecordedRequests
         from txsse.proxy.resumption import Resumption
+        from txsse.proxy.stream_control import StreamControl
         from txsse.proxy.streams import Streams
         from txsse.recordings.opening import open_store
 
@@ -148,11 +169,14 @@ class Proxy:
         if opened.link is not None:
             from txsse.proxy.shared import open_shared
 
-            self._shared_streams = open_shared(opened.link, self._reactor, node)
+            self._shared_streams = open_shared(opened.link, self._reactor, node, self._routes, self._count_resume)
+        peers, resumption = self._make_peers(), Resumption(streams, self._count_resume, node)
+        self._control = StreamControl(resumption, peers, self._shared_streams, self.alarms, time.time, self._routes, self._scope_of)
+        self.metrics.streams_view = lambda: self.stream_control
         return RecordedRequests(
             self,
             caching,
-            Resumption(streams, self._count_resume, node),
+            resumption,
             space,
             self._cooperator,
             self._conduct,
@@ -160,10 +184,34 @@ class Proxy:
             self._answered,
             self._admissions,
             self._admission_over,
-            self._make_peers(),
+            peers,
             self._shared_streams,
-            lambda: self.table.routes,
         )
+
+    def _open_predictions(self, webhooks: model.Webhooks) -> tuple[Upstreams, Sender]:
+        # A proxy that makes none is spared all of it.
+        from txsse.predictions.jobs import Jobs
+        from txsse.predictions.upstream import Home, Upstreams
+        from txsse.webhooks.sender import Sender
+
+        assert self._opened is not None
+        sender = Sender(webhooks, self._reactor, self.alarms)
+        jobs = Jobs(self.alarms, self._opened.quota)
+        self._opened.quota.attach(jobs)
+        home = Home(
+            owner=self,
+            reactor=self._reactor,
+            table=lambda: self.table,
+            conduct=self._conduct,
+            request_id=self._request_id,
+            scope_of=self._scope_of,
+            strip=self._strip,
+            account=self._account,
+        )
+        return Upstreams(home, jobs), sender
+
+    def _routes(self) -> Iterable[BoundRoute]:
+        return self.table.routes
 
     def _make_peers(self) -> Peers | None:
         server = self._store.server
@@ -220,7 +268,7 @@ class Proxy:
         route = plan.route
         if plan.loops:
             return ProxyError("loop_detected", "This request has come through this proxy before. Check what the upstream's URL points to.")
-        if plan.preflight and route is not None and route.config.cors_origins:
+        if plan.preflight and (self._is_stream(path) or (route is not None and route.config.cors_origins)):
             return None  # browsers send preflights without credentials
         if self._keys is not None and self._keys.check(head.headers, path) is None:
             return ProxyError("invalid_api_key", "The API key is missing or not one of this proxy's. Send it as Authorization: Bearer.")
@@ -228,10 +276,14 @@ class Proxy:
 
     def _is_stream(self, path: bytes) -> bool:
         """A path of a recorded stream, whatever the routes say."""
-        return self._recorded is not None and path.startswith(b"/-/streams/")
+        return self.keeps_streams and path.startswith(b"/-/streams/")
+
+    def predicts(self, head: RequestHead) -> bool:
+        """Is this about a prediction? Then :attr:`predictions` are to be asked instead of :meth:`open`."""
+        return plan_of(head, self.table, self.instance).predicts
 
     def open(self, request: Request, downstream: Downstream) -> Exchange:
-        if self._recorded is not None and self._is_stream(request.path):
+        if self.keeps_streams and self._is_stream(request.path):
             return self._resume(request, downstream)
         plan = plan_of(request.head, self.table, self.instance)
         if plan.opaque:
@@ -244,13 +296,24 @@ class Proxy:
         admission.go(self._cooperator)
         return admission
 
-    def refuse(self, error: ProxyError, head: RequestHead | None, path: bytes, peer: str, downstream: Downstream) -> None:
+    def refuse(
+        self,
+        error: ProxyError,
+        head: RequestHead | None,
+        path: bytes,
+        peer: str,
+        downstream: Downstream,
+        dialect: Dialect | None = None,
+    ) -> None:
         plan = None if head is None else plan_of(head, self.table, self.instance)
         route = None if plan is None else plan.route
+        origins: Collection[str] = ()
+        if self._control is not None and self._is_stream(path):
+            route, origins = None, self._control.origins
         # A route that would have taken another model lends its CORS fields and dialect, but the request is not its own.
         name = route.name if route is not None and error.code != "no_route" else ""
         ident = self._request_id(head)
-        size = send_error(error, head, path, route, about(ident), downstream)
+        size = send_error(error, head, path, route, about(ident), downstream, dialect=dialect, origins=origins)
         self.metrics.rejections[error.code] += 1
         self._ledger.answered(
             head, path, peer, ident, name, error.http_status, error=error, outcome=failures.outcome_of(error.code), bytes_out=size
@@ -270,16 +333,15 @@ class Proxy:
         plan = plan_of(request.head, self.table, self.instance)
         name = members.get("model") if members else None
         route = self.table.find(request.head, string_value(name)) if self.table.by_model else plan.route
-        if route is None:
+        request_id = self._request_id(request.head)
+        if route is not None and plan.preflight and self._answer_preflight(request, route, request_id, downstream):
+            return NOBODY
+        if route is None or route.predicts:  # this front has not asked for predictions
             self.refuse(_no_route(), request.head, request.path, request.peer, downstream)
             return NOBODY
-        request_id = self._request_id(request.head)
-        if plan.preflight and self._answer_preflight(request, route, request_id, downstream):
-            return NOBODY
-        credentials = request.head.headers
+        brought = request.head, request.path
         query_key = b"" if self._keys is None else self._keys.in_query(request.path)
-        if self._keys is not None and not self.configuration.auth.forward:
-            plan.strip(request, self._keys)
+        self._strip(request)
         if route.stand_ins is not None and route.stand_ins.early:
             found = self._reception.serve(route.stand_ins, route, request, request_id, downstream)
             if found is None:
@@ -309,12 +371,17 @@ class Proxy:
                     route=route,
                     dialect=dialect,
                     traits=traits,
-                    credentials=credentials,
+                    brought=brought,
                     query_key=query_key,
                     opaque=plan.opaque,
                 )
             )
         return self._conduct(Forwarder(self, route, request, downstream, dialect, **traits))
+
+    def _strip(self, request: Request) -> None:
+        """Take our keys out of it, unless upstreams get them."""
+        if self._keys is not None and not self.configuration.auth.forward:
+            plan_of(request.head, self.table, self.instance).strip(request, self._keys)
 
     def _conduct(self, conductor: Conductor) -> Exchange:
         self.exchanges.add(conductor)
@@ -322,11 +389,19 @@ class Proxy:
         conductor.begin()
         return conductor
 
-    def _refuse_recorded(self, error: ProxyError, request: Request, downstream: Downstream) -> None:
-        self.refuse(error, request.head, request.path, request.peer, downstream)
+    def _refuse_recorded(self, error: ProxyError, request: Request, downstream: Downstream, dialect: Dialect | None = None) -> None:
+        self.refuse(error, request.head, request.path, request.peer, downstream, dialect)
 
     def _answered(self, request: Request, route: BoundRoute, ident: bytes, status: int, size: int) -> None:
         self._ledger.answered(request.head, request.path, request.peer, ident, route.name, status, bytes_out=size)
+
+    def _account(self, request: Request, route: BoundRoute, ident: bytes, status: int, size: int, error: ProxyError | None) -> None:
+        if error is not None:
+            self.metrics.rejections[error.code] += 1
+        outcome = "ok" if error is None else failures.outcome_of(error.code)
+        self._ledger.answered(
+            request.head, request.path, request.peer, ident, route.name, status, error=error, outcome=outcome, bytes_out=size
+        )
 
     def _resume(self, request: Request, downstream: Downstream) -> Exchange:
         """Somebody comes back to a stream."""
@@ -345,7 +420,7 @@ class Proxy:
 
     def _answer_preflight(self, request: Request, route: BoundRoute, ident: bytes, downstream: Downstream) -> bool:
         """A browser's preflight must not have to wait for a model to load; a ready upstream answers it itself."""
-        if not route.config.cors_origins or route.backend.ready:
+        if not route.config.cors_origins or (route.backend.ready and not route.predicts):
             return False
         headers = preflight_headers(request.head.headers, route.config.cors_origins)
         if headers is None:
@@ -400,21 +475,33 @@ class Proxy:
     def lets_in(self, headers: Headers, path: bytes) -> bool:
         return self._keys is None or self._keys.check(headers, path) is not None
 
+    @property
+    def stream_control(self) -> StreamControl | None:
+        return self._control if self.keeps_streams else None
+
     def followed(self, token: str) -> Vigil | None:
         return None if self.draining else self._reception.followed(token)
 
     # -- the end
 
     def shut_down(self) -> None:
-        """End every exchange, each in the way its client understands."""
-        for run in [] if self.streams is None else list(self.streams):
-            run.cancel(failures.shutting_down())
+        """End every exchange, each in the way its client understands. Readers of streams come back: many of them not all at once."""
         for admission in list(self._admissions):
             admission.shut_down()
             request = admission.request
             self.refuse(failures.shutting_down(), request.head, request.path, request.peer, admission.downstream)
+        readers = [each for each in self.exchanges if each.may_come_back]
+        step = SPREAD / len(readers) if len(readers) > FEW else 0.0
+        for number, reader in enumerate(readers if step else ()):
+            self.alarms.set(number * step, reader.shut_down)
         for conductor in list(self.exchanges):
-            conductor.shut_down()
+            if not step or not conductor.may_come_back:
+                conductor.shut_down()
+
+    def end_streams(self) -> None:
+        """End those that nobody reads here, too."""
+        for run in () if self.streams is None else self.streams:
+            run.cancel(failures.shutting_down())
 
     def stop_upstreams(self) -> Deferred[None]:
         """End every process of ours, and every start; fires when nothing of them is left."""
@@ -431,6 +518,10 @@ class Proxy:
         self._cooperator.stop()
         self.alarms.stop()
         self._ledger.close()
+
+    def close_webhooks(self, deadline: float) -> Deferred[None]:
+        """Fires when those that tell of an end are delivered, or after *deadline* seconds."""
+        return succeed(None) if self.webhooks is None else self.webhooks.close(deadline)
 
     def close_store(self) -> Deferred[None]:
         """Fires when what is kept is written."""

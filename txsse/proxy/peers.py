@@ -14,7 +14,7 @@ from txsse.config.secret import Secret
 from txsse.dialects import DIALECTS
 from txsse.errors import ProxyError
 from txsse.exchange import events as ev
-from txsse.interfaces import Failed
+from txsse.interfaces import Failed, Fault
 from txsse.proxy.forwarded import TrustedProxies
 from txsse.proxy.forwarder import Forwarder
 from txsse.proxy.routes import BoundRoute
@@ -25,6 +25,8 @@ from txsse.wire.http1 import ResponseHead
 HOP: Final = b"x-txsse-hop"
 """Says that a proxy of ours has passed a request on already; from clients it is never taken upstream."""
 
+TIMEOUTS: Final = model.Timeouts(connect=2.0, first_byte=30.0, idle=90.0)
+"""Of a peer, in seconds. One that keeps a stream says something every ``keepalive.interval`` (15 s), whatever its upstream does."""
 
 DIALECT: Final = b"x-txsse-dialect"
 """Tells that proxy which dialect a stream speaks, for errors in it."""
@@ -44,6 +46,9 @@ class PeerForwarder(Forwarder):
         super().response_started(ResponseHead(head.status, head.reason, head.version, without(head.headers, (DIALECT,))))
 
     def dispatch_failed(self, failed: Failed) -> None:
+        if failed.fault is Fault.STALE:  # it tells nothing of the peer: once more, on a fresh connection
+            super().dispatch_failed(failed)
+            return
         self._landed()
         self._collector = None
         text = f"The proxy that kept this stream cannot be reached ({failed.detail}). Send the request anew."
@@ -74,6 +79,7 @@ class Peers:
             host="preserve",
             set_headers={"X-Txsse-Hop": Secret(node)},
             probe=model.Probe(preset="none"),
+            timeouts=TIMEOUTS,
         )
         backend = make(upstream)
         self._backends.append(backend)

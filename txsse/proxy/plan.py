@@ -35,6 +35,7 @@ class Plan:
     :ivar loops: it has come through this proxy before.
     :ivar must_look: the body's members matter, whatever they are.
     :ivar opaque: the body is in a content coding, so nothing is known of it.
+    :ivar predicts: it is about a prediction.
     :ivar takes_events: Accept names an event stream.
     """
 
@@ -47,6 +48,7 @@ class Plan:
         "loops",
         "must_look",
         "opaque",
+        "predicts",
         "preflight",
         "route",
         "table",
@@ -66,6 +68,8 @@ class Plan:
         asked_for = self.route is not None and self.route.config.streaming == "always"
         by_itself = self.dialect is not None and self.dialect.streams_unless_told
         self.must_look = table.by_model or asked_for or head.method == b"GET" or by_itself
+        found = table.find(head) if table.by_model and table.predictions else self.route
+        self.predicts = found is not None and found.predicts and not self.preflight
         self._patience = announced_timeout(head.headers)
         self._outline: Outline | None = None
         self._outlined: tuple[BoundRoute, str, bool, bool] | None = None

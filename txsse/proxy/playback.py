@@ -26,6 +26,7 @@ class Stored:
     """
 
     held = False
+    resumable = False
 
     def __init__(self, entry: Entry, alarms: Alarms, cache: Cache, *, by_lines: bool) -> None:
         self.entry = entry

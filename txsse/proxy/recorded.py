@@ -3,9 +3,9 @@ is found nowhere becomes a run, which others may join and come back to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -18,17 +18,15 @@ from txsse.interfaces import Downstream, Exchange, Request
 from txsse.proxy.admission import NOBODY, Admission, Members
 from txsse.proxy.caching import Caching, Found
 from txsse.proxy.conductor import Conductor, Owner
+from txsse.proxy.cors import cors_headers
 from txsse.proxy.forwarder import Forwarder
 from txsse.proxy.peers import HOP, PeerForwarder, Peers
 from txsse.proxy.reader import Reader, Source, cache_notes
 from txsse.proxy.resumable import ResumableRun
 from txsse.proxy.resumption import (
-    EXPOSED,
-    PATH,
     Resumption,
     body_hash,
     claim_of,
-    cursor_of,
     place_notes,
     responds_async,
     scope_or_anonymous,
@@ -44,8 +42,10 @@ from txsse.recordings.cursor import Cursor, ours
 from txsse.recordings.entry import Entry
 from txsse.recordings.recording import Space
 from txsse.wire.headers import Headers, get
+from txsse.wire.http1 import RequestHead
 
 if TYPE_CHECKING:
+    from txsse.proxy.elsewhere import Spot
     from txsse.proxy.shared import Shared
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class Traits(TypedDict):
 class Asked:
     """A request that is to be looked up (``Asking``), and what is needed to answer it.
 
-    :param credentials: the fields of its head as they came.
+    :param brought: its head and its path as they came, with our key in them.
     """
 
     request: Request
@@ -75,9 +75,19 @@ class Asked:
     route: BoundRoute
     dialect: Dialect
     traits: Traits
-    credentials: Headers
+    brought: tuple[RequestHead, bytes]
     query_key: bytes
     opaque: bool
+
+    @property
+    def credentials(self) -> Headers:
+        return self.brought[0].headers
+
+    @property
+    def original(self) -> Request:
+        """For a proxy that knows our keys."""
+        head, path = self.brought
+        return attrs.evolve(self.request, head=head, path=path)
 
     @property
     def streaming(self) -> bool:
@@ -86,11 +96,20 @@ class Asked:
     @property
     def scope(self) -> bytes:
         """Whom a stream that it makes belongs to."""
-        return scope_or_anonymous(self.credentials, self.route.config.cache.scope, self.query_key)
+        return self.scope_as(self.route.config.cache.scope)
+
+    def scope_as(self, setting: str) -> bytes:
+        """Whom it comes from, in terms of ``cache.scope``."""
+        return scope_or_anonymous(self.credentials, setting, self.query_key)
 
     @property
     def claim(self) -> Claim | None:
         return claim_of(self.route.name, self.scope, self.credentials)
+
+
+class Refuse(Protocol):
+    def __call__(self, error: ProxyError, request: Request, downstream: Downstream, dialect: Dialect | None = None) -> None:
+        """Answer with an error, in this dialect's shape if that is known better than by the request's path."""
 
 
 class RecordedRequests:
@@ -109,15 +128,13 @@ class RecordedRequests:
         space: Space,
         cooperator: Cooperator,
         conduct: Callable[[Conductor], Exchange],
-        refuse: Callable[[ProxyError, Request, Downstream], None],
+        refuse: Refuse,
         answered: Callable[[Request, BoundRoute, bytes, int, int], None],
         admissions: set[Admission[Any]],
         admission_over: Callable[[Admission[Any], bool], None],
         peers: Peers | None = None,
         shared: Shared | None = None,
-        routes: Callable[[], Iterable[BoundRoute]] = tuple,
     ) -> None:
-        self._routes = routes
         self._shared = shared
         self._owner = owner
         self._peers = peers
@@ -158,12 +175,16 @@ class RecordedRequests:
     def _earlier(self, asked: Asked) -> Exchange | None:
         named = ours(asked.request.head.headers)
         if named is not None and (keeper := self._keeper(named[0].decode("ascii"), asked.request)) is not None:
-            return self._pass_on(keeper, asked.request, asked.downstream, asked.traits)
+            return self._pass_on(keeper, asked.original, asked.downstream, asked.traits)
         if named is not None and self._is_elsewhere(named[0].decode("ascii")):
-            scopes = partial(scope_or_anonymous, asked.credentials, query_key=asked.query_key)
-            return self._look_elsewhere(named[0].decode("ascii"), Cursor(named[1]), asked.request, asked.downstream, scopes, asked.traits)
-        found = self._resumption.earlier(asked.request, asked.claim, asked.scope)
-        return None if found is None else self._go_on(*found, asked.request, asked.downstream, asked.traits)
+            cursor = Cursor(named[1])
+            return self._look_elsewhere(named[0].decode("ascii"), cursor, asked.request, asked.downstream, asked.scope_as, asked.traits)
+        found = self._resumption.earlier(asked.request, asked.claim, asked.scope_as)
+        if found is None:
+            return None
+        if asked.streaming and named is None and responds_async(asked.request.head.headers):
+            return self._let_run(found[0], asked)
+        return self._go_on(*found, asked.request, asked.downstream, asked.traits)
 
     def _answer(self, asked: Asked, found: Found | None) -> Exchange:
         if found is not None and found.error is not None:
@@ -173,8 +194,8 @@ class RecordedRequests:
         asks = source is None and self._records(asked, found)
         if asks:
             source = self._run(asked, found)
-            if isinstance(source, ResumableRun) and asked.streaming and responds_async(asked.request.head.headers):
-                return self._let_run(source, asked)
+        if isinstance(source, ResumableRun) and asked.streaming and responds_async(asked.request.head.headers):
+            return self._let_run(source, asked)
         notes: Headers = []
         if found is not None:
             entry = getattr(source, "entry", None)
@@ -182,7 +203,7 @@ class RecordedRequests:
         if source is None:
             conductor: Conductor = Forwarder(self._owner, asked.route, asked.request, asked.downstream, asked.dialect, **asked.traits)
         else:
-            numbers = isinstance(source, ResumableRun) and wants_ids(asked.route.config.resume.mode, asked.request)
+            numbers = isinstance(source, ResumableRun) and wants_ids(asked.route.config.resume.mode, asked.request, asked.dialect)
             conductor = self._reader(
                 source, asked.request, asked.downstream, asked.dialect, asked.route, asked.traits, asked=asks, numbers=numbers
             )
@@ -217,7 +238,7 @@ class RecordedRequests:
         run: Run
         if route.resumes and (asked.streaming or asked.claim is not None):
             resumable = run = ResumableRun(*about, sid=self._resumption.new_sid(), scope=asked.scope, created=self._caching.now, **more)
-            if self._shared is not None:
+            if self._shared is not None and asked.streaming:
                 self._shared.share(resumable)
             self._resumption.streams.add(resumable, asked.claim, body_hash(asked.request.body))
         else:
@@ -229,7 +250,7 @@ class RecordedRequests:
 
     def _let_run(self, run: ResumableRun, asked: Asked) -> Exchange:
         """Nobody waits for it (RFC 7240 section 4.1)."""
-        run.run_on(run.resume.max_orphan)
+        run.let_run()
         body = dump(summary(run))
         headers: Headers = [
             (b"Content-Type", b"application/json"),
@@ -237,6 +258,7 @@ class RecordedRequests:
             (b"Preference-Applied", b"respond-async"),
             *stream_notes(run),
             (b"X-Request-Id", asked.traits["request_id"]),
+            *cors_headers(asked.request.head.headers, asked.route.config.cors_origins),
         ]
         downstream = asked.downstream
         downstream.cork()
@@ -249,27 +271,30 @@ class RecordedRequests:
     # -- readers who come back
 
     def resume(self, request: Request, downstream: Downstream, scopes: Callable[[str], bytes], request_id: bytes) -> Exchange:
-        """A request for ``/-/streams/<sid>``.
+        """A request for ``/-/streams/<sid>`` that reads it. The others are for our pages (:mod:`txsse.pages.streams`).
 
         :param scopes: whom the request comes from, in terms of ``cache.scope``.
         """
+        dialect: Dialect | None = None
         try:
             sid, query = split_path(request.path)
             if (keeper := self._keeper(sid, request)) is not None:
                 streams = request.head.method == b"GET"
                 traits: Traits = {**_FOREIGN, "streaming": streams, "commits": streams, "request_id": request_id}
                 return self._pass_on(keeper, request, downstream, traits)
+            if request.head.method != b"GET":
+                raise ProxyError("bad_request", "A stream is read by GET.", status=405, allow=b"GET")
             if self._is_elsewhere(sid):
-                cursor = cursor_of(sid, request.head.headers, query)
+                cursor = self._resumption.cursor(sid, request.head.headers, query)
                 traits = {**_FOREIGN, "request_id": request_id}
                 return self._look_elsewhere(sid, cursor, request, downstream, scopes, traits)
-            run = self._resumption.streams.find(sid, None)
-            run = self._resumption.streams.find(sid, scopes(run.home.config.cache.scope))
-            cursor = cursor_of(sid, request.head.headers, query)
+            run = self._resumption.find(sid, scopes)
+            dialect = run.dialect
+            cursor = self._resumption.cursor(sid, request.head.headers, query)
             traits = {**_FOREIGN, "interval": run.home.policy.interval, "request_id": request_id}
             return self._go_on(run, cursor, request, downstream, traits)
         except ProxyError as error:
-            self._refuse(error, request, downstream)
+            self._refuse(error, request, downstream, dialect)
             return NOBODY
 
     def _keeper(self, sid: str, request: Request) -> BoundRoute | None:
@@ -286,8 +311,8 @@ class RecordedRequests:
             notes = [*stream_notes(run), *place_notes(run, 0), (b"X-Request-Id", traits["request_id"])]
             return self._all_read(request, downstream, run.home, notes, traits["request_id"])
         after, gap = place
-        numbers = wants_ids(run.resume.mode, request)
-        reader = self._reader(run, request, downstream, run.dialect, run.home, traits, after=after, numbers=numbers)
+        numbers = wants_ids(run.resume.mode, request, run.dialect)
+        reader = self._reader(run, request, downstream, run.dialect, run.home, traits, after=after, numbers=numbers, comes_back=True)
         reader.notes = [*stream_notes(run), *place_notes(run, gap)]
         if get(request.head.headers, HOP) is not None:
             reader.notes.append((b"X-Txsse-Dialect", run.dialect.name.encode("ascii")))
@@ -295,6 +320,7 @@ class RecordedRequests:
 
     def _all_read(self, request: Request, downstream: Downstream, route: BoundRoute, notes: Headers, request_id: bytes) -> Exchange:
         """It is over and there is nothing left: EventSource does not come back after a 204."""
+        notes = [*notes, *cors_headers(request.head.headers, route.config.cors_origins)]
         downstream.start(204, b"No Content", notes, has_body=False)
         downstream.finish()
         self._answered(request, route, request_id, 204, 0)
@@ -309,43 +335,26 @@ class RecordedRequests:
         self, sid: str, cursor: Cursor, request: Request, downstream: Downstream, scopes: Callable[[str], bytes], traits: Traits
     ) -> Exchange:
         assert self._shared is not None
-        opening = self._shared.open(sid)
-        admit = partial(self._go_on_elsewhere, sid, cursor, request, downstream, scopes, traits)
-        admission = Admission(request, downstream, _result(opening), admit, self._admission_over)
+        steps = self._shared.place(sid, cursor, scopes)
+        admit = partial(self._go_on_elsewhere, request, downstream, traits)
+        admission = Admission(request, downstream, steps, admit, self._admission_over)
         self._admissions.add(admission)
         admission.go(self._cooperator)
         return admission
 
-    def _go_on_elsewhere(
-        self,
-        sid: str,
-        cursor: Cursor,
-        request: Request,
-        downstream: Downstream,
-        scopes: Callable[[str], bytes],
-        traits: Traits,
-        found: Any,
-    ) -> Exchange:
+    def _go_on_elsewhere(self, request: Request, downstream: Downstream, traits: Traits, spot: Spot | ProxyError) -> Exchange:
         assert self._shared is not None
-        try:
-            route, after = self._resumption.place_elsewhere(found, cursor, scopes, self._routes())
-        except ProxyError as error:
-            self._refuse(error, request, downstream)
+        if isinstance(spot, ProxyError):
+            self._refuse(spot, request, downstream)
             return NOBODY
-        notes: Headers = [
-            (b"X-Txsse-Stream", sid.encode()),
-            (b"Location", PATH + sid.encode()),
-            (b"Access-Control-Expose-Headers", EXPOSED),
-        ]
-        state = b"live" if found.terminal is None else b"done" if not found.terminal.code else b"error"
-        notes += [(b"X-Stream-State", state), (b"X-Stream-Last", b"%d" % found.last)]
-        if after is None:
-            return self._all_read(request, downstream, route, [*notes, (b"X-Request-Id", traits["request_id"])], traits["request_id"])
-        source = self._shared.read(sid, found)
-        numbers = wants_ids(route.config.resume.mode, request)
+        route, request_id = spot.route, traits["request_id"]
+        if spot.after is None:
+            return self._all_read(request, downstream, route, [*spot.notes, (b"X-Request-Id", request_id)], request_id)
+        numbers = wants_ids(route.config.resume.mode, request, spot.dialect)
         traits = {**traits, "interval": route.policy.interval}
-        reader = self._reader(source, request, downstream, DIALECTS[found.meta.dialect], route, traits, after=after, numbers=numbers)
-        reader.notes = notes
+        source, after = self._shared.source(spot), spot.after
+        reader = self._reader(source, request, downstream, spot.dialect, route, traits, after=after, numbers=numbers, comes_back=True)
+        reader.notes = spot.notes
         return self._conduct(reader)
 
     def _reader(
@@ -374,12 +383,6 @@ _FOREIGN: Final[Traits] = {
     "request_id": b"",
 }
 """Those of a request of which nothing is known but that it reads a stream."""
-
-
-def _result(waited: Deferred[Any]) -> Generator[Deferred[Any] | None, None, Any]:
-    found: list[Any] = []
-    yield waited.addCallback(found.append)
-    return found[0]
 
 
 def _from(first: Any, rest: Generator[Deferred[Any] | None, None, T]) -> Generator[Deferred[Any] | None, None, T]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from txsse.clock import Alarm
 from txsse.config.model import Resume
 from txsse.errors import ProxyError
+from txsse.exchange.relay import StreamRelay
 from txsse.proxy.run import MOST_AT_ONCE, Follower, Run, Subscription
 from txsse.recordings.numbering import Splitter, interleave, number, own_id
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 RETRY: Final = (1000, 5000)
 """Milliseconds within which those come back whom a proxy that shuts down sends away: not all at once."""
-SHORT: Final = 8
-"""Characters of a stream's id that may be shown and logged: 48 of its 128 bits."""
 
 
 class ResumableRun(Run):
@@ -27,16 +26,35 @@ class ResumableRun(Run):
     :ivar sid: its id.
     :ivar scope: hash of the credential that it belongs to.
     :ivar created: Unix time.
+    :ivar background: who asked does not wait for it: that nobody reads it is no reason to end it sooner than ``resume.max_orphan``.
+    :ivar kept: it can be come back to. Not any more once an event has come that is longer than all that may be kept.
     :ivar sharing: what other machines read is written there.
     """
 
-    __slots__ = ("_by_lines", "_elsewhere", "_orphan", "_splitter", "_why", "created", "resume", "scope", "sharing", "sid")
+    __slots__ = (
+        "_by_lines",
+        "_elsewhere",
+        "_orphan",
+        "_splitter",
+        "_why",
+        "background",
+        "created",
+        "kept",
+        "resume",
+        "scope",
+        "sharing",
+        "sid",
+    )
+
+    resumable = True
 
     def __init__(self, *args: Any, sid: str, scope: bytes, created: float, **more: Any) -> None:
         super().__init__(*args, **more)
         self.sid = sid
         self.scope = scope
         self.created = created
+        self.background = False
+        self.kept = True
         self.resume: Resume = self.home.config.resume
         self._splitter = Splitter()
         self._by_lines = self.dialect.by_lines
@@ -67,13 +85,19 @@ class ResumableRun(Run):
     def _abandoned(self) -> None:
         if self._elsewhere:
             return
-        how = self.resume.on_disconnect
+        how = "continue" if self.background else self.resume.on_disconnect
         if how == "cancel":
             self.client_gone()
         else:
-            self.run_on(self.resume.grace if how == "grace" else self.resume.max_orphan)
+            self._run_on(self.resume.grace if how == "grace" else self.resume.max_orphan)
 
-    def run_on(self, seconds: float) -> None:
+    def let_run(self) -> None:
+        """Who asked does not wait for it."""
+        self.background = True
+        if not self.followers and not self._elsewhere:
+            self._run_on(self.resume.max_orphan)
+
+    def _run_on(self, seconds: float) -> None:
         """Without a reader it goes on for so long."""
         self._not_orphaned()
         if not self.over:
@@ -114,7 +138,12 @@ class ResumableRun(Run):
     @property
     def numbered(self) -> bool:
         """Its events may be given ids of ours."""
-        return not self._by_lines and not self._splitter.own_ids
+        return self.kept and self.streamed and not self._by_lines and not self._splitter.own_ids
+
+    @property
+    def last_whole(self) -> int:
+        """The number of the last event that a reader could name: it has an end."""
+        return self.recording.last - self._splitter.open
 
     def let_go(self) -> None:
         """It is kept for those who come back."""
@@ -123,6 +152,12 @@ class ResumableRun(Run):
         """It is kept for those who come back."""
 
     def _relayed(self, data: bytes, now: float) -> None:
+        relay = self._relay
+        if isinstance(relay, StreamRelay) and relay.cut_inside_event and not self.whole:
+            self._keep_no_more()
+        if not self.kept:
+            super()._relayed(data, now)
+            return
         recording, live = self.recording, self._live
         needed = not live and bool(self._subscriptions)
         first = recording.last + 1
@@ -137,20 +172,29 @@ class ResumableRun(Run):
             recording.append(event, now, needed=needed)
             if self.sharing is not None:
                 self.sharing.append(event)
-        if any(each.numbers for each in live) and self.streamed and self.numbered:
+        if any(each.numbers for each in live) and self.numbered:
             sid = self.sid.encode("ascii")
             told = [number(sid, seq, [event]) for seq, event in enumerate(events, first)]
             with_ids = interleave(told, between) if between else b"".join(told)
         else:
             with_ids = data
         for subscription in live:
-            if subscription.live and (out := with_ids if subscription.numbers else data):
+            if out := with_ids if subscription.numbers else data:
                 subscription.follower.body_received(out)
         if not self._live:
             self._mind_the_gap()
 
+    def _keep_no_more(self) -> None:
+        """Parts of an event have no numbers. Those who read it now are told them as they come."""
+        self.kept = False
+        sharing, self.sharing = self.sharing, None
+        if sharing is not None:
+            sharing.drop()
+
     def place_of(self, cursor: Cursor) -> int | None:
         """The number of the event after which a reader with *cursor* goes on; ``None``: it is nobody's."""
+        if not self.streamed and self.head is not None:
+            return 0  # a document is told whole
         if cursor.live:
             return self.recording.last
         if cursor.foreign is None:
@@ -177,17 +221,22 @@ class Place(Subscription):
 
     def _read(self, run: Run) -> tuple[bytes, int]:
         assert isinstance(run, ResumableRun)
-        if not self.numbers or not run.streamed or not run.numbered:
+        if not self.numbers or not run.numbered:
             return super()._read(run)
         pieces = run.recording.pieces(self._after, MOST_AT_ONCE)
         return number(run.sid.encode("ascii"), self._after + 1, pieces) if pieces else b"", self._after + len(pieces)
 
     def _miss(self, run: Run) -> None:
         assert isinstance(run, ResumableRun)
-        if run.resume.on_gap == "error":
+        first, last = run.recording.first, run.recording.last
+        gap = first - 1 - self._after
+        if not run.kept or not run.streamed or (run.over and first > last):
             super()._miss(run)
-            return
-        first = run.recording.first
-        gap, self._after = first - 1 - self._after, first - 1
-        if run.streamed and not run.dialect.by_lines:
+        elif run.resume.on_gap == "error" or run.dialect.by_lines:  # lines of JSON have no comments to tell of it
+            self._let_go()
+            text = f"This stream was read too slowly: {gap} events are gone. Read on from the first that is there, or ask anew."
+            members = {"message": text, "skipped": gap, "first": f"{run.sid}.{first}"}
+            self.follower.given_up(ProxyError("replay_truncated", text, members=members))
+        else:
+            self._after = first - 1
             self.follower.body_received(b': txsse {"gap":%d}\n' % gap)

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
+from txsse.dialects import Dialect
 from txsse.errors import ProxyError
 from txsse.interfaces import Request
 from txsse.proxy.resumable import ResumableRun
-from txsse.proxy.streams import Claim, Streams, new_sid
+from txsse.proxy.streams import Claim, Streams, new_sid, not_found
 from txsse.recordings.canonical import Uncacheable
 from txsse.recordings.cursor import BadCursor, Cursor, is_sid, ours, parse_cursor
 from txsse.recordings.key import scope_of
 from txsse.wire.headers import Headers, get, tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from txsse.proxy.routes import BoundRoute
-    from txsse.redis.journal import Found
+    from collections.abc import Callable
 
 PATH: Final = b"/-/streams/"
 EXPOSED: Final = b"X-Txsse-Stream, X-Stream-State, X-Stream-First, X-Stream-Last, X-Stream-Gap, Location"
 ANONYMOUS: Final = bytes(32)
 """The scope of those who show no credential: whoever knows the id may read."""
 
+_UNKNOWN_ID: Final = "The cursor is not the id of an event of this stream: send the last one that came, or none for all of it."
 _NO: Final = frozenset((b"", b"0", b"off", b"false", b"no"))
 _ASYNC: Final = re.compile(rb"respond-async(?:\s*;.*)?")
 
@@ -40,8 +38,10 @@ def scope_or_anonymous(fields: Headers, setting: str, query_key: bytes) -> bytes
         return ANONYMOUS
 
 
-def wants_ids(mode: str, request: Request) -> bool:
+def wants_ids(mode: str, request: Request, dialect: Dialect) -> bool:
     """Would this client use ids of ours?"""
+    if dialect.by_lines:
+        return False
     if mode != "auto":
         return mode == "always"
     headers = request.head.headers
@@ -66,10 +66,14 @@ def body_hash(body: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=32).digest()
 
 
-def stream_notes(run: ResumableRun) -> Headers:
+def id_notes(sid: str) -> Headers:
     """What every response about a stream tells of it."""
-    sid = run.sid.encode("ascii")
-    return [(b"X-Txsse-Stream", sid), (b"Location", PATH + sid), (b"Access-Control-Expose-Headers", EXPOSED)]
+    name = sid.encode("ascii")
+    return [(b"X-Txsse-Stream", name), (b"Location", PATH + name), (b"Access-Control-Expose-Headers", EXPOSED)]
+
+
+def stream_notes(run: ResumableRun) -> Headers:
+    return id_notes(run.sid)
 
 
 def state_of(run: ResumableRun) -> str:
@@ -118,7 +122,7 @@ def split_path(path: bytes) -> tuple[str, dict[bytes, bytes]]:
     target, _, query = path.partition(b"?")
     sid = target.removeprefix(PATH)
     if not is_sid(sid):
-        raise ProxyError("stream_not_found", "There is no stream of this id that this key may read.")
+        raise not_found()
     return sid.decode("ascii"), dict(parse_qsl(query, keep_blank_values=True))
 
 
@@ -137,7 +141,15 @@ class Resumption:
     def new_sid(self) -> str:
         return new_sid(self._node)
 
-    def earlier(self, request: Request, claim: Claim | None, scope: bytes) -> tuple[ResumableRun, Cursor] | None:
+    def find(self, sid: str, scopes: Callable[[str], bytes]) -> ResumableRun:
+        """The stream of this id, for whoever made it.
+
+        :param scopes: whom the request comes from, in terms of ``cache.scope``.
+        :raises ProxyError: there is none for this caller, or it is gone.
+        """
+        return self.streams.find(sid, scopes(self.streams.setting(sid)))
+
+    def earlier(self, request: Request, claim: Claim | None, scopes: Callable[[str], bytes]) -> tuple[ResumableRun, Cursor] | None:
         """The stream that a request means which looks like a new one.
 
         :raises ProxyError: it means one that is not there any more: it is never asked anew.
@@ -145,70 +157,52 @@ class Resumption:
         named = ours(request.head.headers)
         if named is not None:
             sid, after = named
-            return self.streams.find(sid.decode("ascii"), scope), Cursor(after)
+            return self.find(sid.decode("ascii"), scopes), Cursor(after)
         if claim is None:
             return None
         run = self.streams.claimed(claim, body_hash(request.body))
         return None if run is None else (run, Cursor())
+
+    def cursor(self, sid: str, headers: Headers, query: dict[bytes, bytes]) -> Cursor:
+        """Where a reader of stream *sid* wants to begin.
+
+        :raises ProxyError: it says so in words that mean nothing.
+        """
+        try:
+            return parse_cursor(sid.encode("ascii"), headers, query)
+        except BadCursor as bad:
+            raise self._bad_cursor(str(bad)) from None
+
+    def _bad_cursor(self, text: str) -> ProxyError:
+        self._count("bad_cursor")
+        return ProxyError("bad_cursor", text)
 
     def place(self, run: ResumableRun, cursor: Cursor) -> tuple[int, int] | None:
         """After which event a reader goes on, and how many are missing before that; ``None``: it has all, and the stream is over.
 
         :raises ProxyError: it cannot.
         """
-        after = run.place_of(cursor)
         recording = run.recording
+        if not run.kept:
+            self._count("gone")
+            raise ProxyError("stream_gone", "An event of this stream is too long to be kept. Send the request anew, without a cursor.")
+        after = run.place_of(cursor)
+        if after is None and recording.first > 1:
+            self._count("gap")
+            raise ProxyError("stream_gone", "The event that the cursor names is not kept, if it ever was. Send the request anew.")
         if after is None:
-            self._count("bad_cursor")
-            raise bad_cursor("The cursor is not the id of an event of this stream: send the last one that came, or none for all of it.")
-        if run.over and after >= recording.last + (run.error is not None):  # the error is an event too
+            raise self._bad_cursor(_UNKNOWN_ID)
+        if run.over and after >= run.last_whole + (run.error is not None):  # the error is an event too
             self._count("complete")
             return None
         if len(run.followers) >= run.resume.max_readers:
             self._count("too_many")
             raise ProxyError("too_many_readers", f"This stream has {run.resume.max_readers} readers already. Try again later.")
         gap = max(recording.first - 1 - after, 0)
-        if gap and run.resume.on_gap == "error":
+        if gap and (run.resume.on_gap == "error" or not run.streamed):
             self._count("gap")
             raise ProxyError(
                 "stream_gone", f"{gap} events after the cursor are not kept any more; the first that is has number {recording.first}."
             )
         self._count("gap" if gap else "resumed")
         return after + gap, gap
-
-    def place_elsewhere(
-        self, found: Found | ProxyError | None, cursor: Cursor, scopes: Callable[[str], bytes], routes: Iterable[BoundRoute]
-    ) -> tuple[BoundRoute, int | None]:
-        """The same for a stream of another machine: the route that it belongs to, and after which event to go on; ``None``: it has all.
-
-        :param scopes: whom the request comes from.
-        :raises ProxyError: it cannot.
-        """
-        if isinstance(found, ProxyError):
-            raise found
-        route = None if found is None else next((each for each in routes if each.name == found.meta.route and each.resumes), None)
-        if found is None or route is None or not hmac.compare_digest(found.meta.scope, scopes(route.config.cache.scope)):
-            self._count("not_found")
-            raise ProxyError("stream_not_found", "There is no stream of this id that this key may read.")
-        if cursor.foreign is not None:
-            self._count("bad_cursor")
-            raise bad_cursor("The cursor is not the id of an event of this stream: send the last one that came, or none for all of it.")
-        terminal = found.terminal
-        ends = found.last + (terminal is not None and bool(terminal.code))
-        if terminal is not None and (cursor.live or cursor.after >= ends):
-            self._count("complete")
-            return route, None
-        self._count("resumed")
-        return route, found.last if cursor.live else cursor.after
-
-
-def bad_cursor(text: str) -> ProxyError:
-    return ProxyError("bad_cursor", text)
-
-
-def cursor_of(sid: str, headers: Headers, query: dict[bytes, bytes]) -> Cursor:
-    """:raises ProxyError: there is one, and it is none."""
-    try:
-        return parse_cursor(sid.encode("ascii"), headers, query)
-    except BadCursor as bad:
-        raise bad_cursor(str(bad)) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 import attrs
 
@@ -19,6 +20,10 @@ from txsse.upstream.backend import Backend
 from txsse.upstream.presets import is_loading_answer
 from txsse.wire.headers import get_all
 from txsse.wire.http1 import RequestHead
+
+
+PREDICTIONS: Final = re.compile(r"/predictions(?:/[^/]+(?:/cancel)?)?|/health-check")
+"""The decoded paths of replicate/cog's HTTP API."""
 
 
 def policy_of(route: model.Route, upstream: model.Upstream) -> Policy:
@@ -55,24 +60,19 @@ def policy_of(route: model.Route, upstream: model.Upstream) -> Policy:
     )
 
 
+def unheard_policy(policy: Policy) -> Policy:
+    """How an exchange behaves on a route with this *policy* that has no client of its own: silent."""
+    return attrs.evolve(policy, unheard=True, form="none", heartbeat=0, message="", normalise=False, pads_json=False)
+
+
 def run_policy(policy: Policy) -> Policy:
     """How a run behaves on a route with this *policy*: silent, and patient as long as its readers are.
 
     Only where the wait's end means a fallback the run ends it, for all; else each reader's own wait does.
     """
     falls_back = policy.falls_back and not 0 < policy.total <= policy.hold_timeout
-    return attrs.evolve(
-        policy,
-        unheard=True,
-        hold_timeout=policy.hold_timeout if falls_back else 0,
-        falls_back=falls_back,
-        total=0,
-        form="none",
-        heartbeat=0,
-        message="",
-        normalise=False,
-        pads_json=False,
-    )
+    timeout = policy.hold_timeout if falls_back else 0
+    return attrs.evolve(unheard_policy(policy), hold_timeout=timeout, falls_back=falls_back, total=0)
 
 
 def reader_policy(policy: Policy) -> Policy:
@@ -118,6 +118,7 @@ class BoundRoute:
     stand_ins: StandIns | None = None
     for_runs: BoundRoute | None = None  # as those see it who ask for many
     for_readers: BoundRoute | None = None  # .. and those who read what another one asked for
+    for_predictions: BoundRoute | None = None  # .. and those who ask for a prediction
     _spoken: dict[Dialect, Dialect] = attrs.field(init=False, factory=dict)  # as this route's style varies them
 
     @classmethod
@@ -137,7 +138,7 @@ class BoundRoute:
             forwarding=Forwarding(instance, backend.config.host, backend.set_headers, trusted),
             style=STYLES[route.hold.style],
             fallback=None if fallback is None else cls.bind(route, fallback, instance, trusted),
-            path=path_glob(match.path),
+            path=PREDICTIONS if route.kind == "predictions" else path_glob(match.path),
             host=path_glob(match.host.lower()) if match.host else None,
             method=glob(match.method.upper()) if match.method else None,
             headers=tuple((name.lower().encode("latin-1"), glob(value)) for name, value in match.header.items()),
@@ -145,12 +146,17 @@ class BoundRoute:
         )
 
     @property
+    def predicts(self) -> bool:
+        """It is for predictions: their paths are taken instead of that in its match, which is the upstream's."""
+        return self.config.kind == "predictions"
+
+    @property
     def caches(self) -> bool:
-        return self.config.cache.mode != "off"
+        return self.config.cache.mode != "off" and not self.predicts
 
     @property
     def resumes(self) -> bool:
-        return self.config.resume.mode != "off"
+        return self.config.resume.mode != "off" and not self.predicts
 
     @property
     def records(self) -> bool:
@@ -159,8 +165,13 @@ class BoundRoute:
 
     def prepare(self) -> None:
         """Everything else about it is known: make what follows from it."""
+        if self.predicts:
+            self.for_predictions = attrs.evolve(self, policy=unheard_policy(self.policy))
         if self.records:
-            self.for_runs = attrs.evolve(self, policy=run_policy(self.policy))
+            policy = run_policy(self.policy)
+            if self.resumes:  # an event that can be kept is kept whole
+                policy = attrs.evolve(policy, hold_bytes=max(policy.hold_bytes, self.config.resume.max_bytes))
+            self.for_runs = attrs.evolve(self, policy=policy)
             self.for_readers = attrs.evolve(self, policy=reader_policy(self.policy))
 
     def dialect(self, path: str) -> Dialect:
@@ -189,6 +200,7 @@ class RouteTable:
 
     def __init__(self, routes: Sequence[BoundRoute]) -> None:
         self.routes = tuple(routes)
+        self.predictions = tuple(route for route in routes if route.predicts)
         self.by_model = any(route.wanted_model is not None for route in routes)
         self.by_request_id = any("x-request-id" in map(str.lower, route.config.match.header) for route in routes)
 
@@ -200,6 +212,8 @@ class RouteTable:
                 continue
             if route.meets(head, name, head.decoded_path):
                 return route
+        if self.predictions and head.decoded_path == "/":  # what nobody else wants tells of them
+            return next((route for route in self.predictions if route.meets(head, name, "/predictions")), None)
         return None
 
 

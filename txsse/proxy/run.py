@@ -9,7 +9,7 @@ later, is behind: it reads pages until it has caught up. The upstream waits only
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from txsse.dialects.usage import Usage
 from txsse.errors import ProxyError
@@ -120,6 +120,7 @@ class Run(Forwarder):
     )
 
     records = True
+    resumable: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -274,10 +275,9 @@ class Run(Forwarder):
         if recording.torn and len(live) == len(self._subscriptions):
             recording.pass_by()
         else:
-            recording.append(data, now, needed=bool(self._subscriptions) and not live)
+            recording.append(data, now, needed=not live and bool(self._subscriptions))
         for subscription in live:
-            if subscription.live:
-                subscription.follower.body_received(data)
+            subscription.follower.body_received(data)
         if not self._live:
             self._mind_the_gap()
 

@@ -5,36 +5,44 @@ Whoever reads a stream on the machine that asked for it does not notice: what go
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import hmac
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 
-from txsse.dialects import DIALECTS
-from txsse.errors import CODES, ProxyError
-from txsse.exchange.voice import HoldStatus
+from txsse.errors import ProxyError
+from txsse.proxy.elsewhere import Elsewhere, Scopes, Search, Spot, error_of, is_own
 from txsse.proxy.resumable import ResumableRun
-from txsse.proxy.run import Follower
-from txsse.recordings.heads import told_again
-from txsse.recordings.numbering import number, own_id
+from txsse.proxy.streams import not_found
 from txsse.redis.journal import Found, Journal
-from txsse.redis.records import DONE, Meta, Terminal
+from txsse.redis.records import DONE, UNSHARED, Meta, Terminal
 from txsse.wire.headers import Headers
-from txsse.wire.http1 import ResponseHead
 
 if TYPE_CHECKING:
-    from txsse.dialects.usage import Usage
-    from txsse.redis.followed import Follow
+    from txsse.proxy.routes import BoundRoute
+    from txsse.recordings.cursor import Cursor
+    from txsse.redis.link import RedisLink
     from txsse.redis.outbox import Loss
-    from txsse.redis.records import Batch
 
-CANCELLED = ProxyError("cancelled", "The stream was ended by one of those who read it.")
+_UNKNOWN_ID: Final = "The cursor is not the id of an event of this stream: send the last one that came, or none for all of it."
 
 
 class Shared:
-    """Of one proxy."""
+    """Of one proxy.
 
-    def __init__(self, journal: Journal) -> None:
+    :param routes: those it has now.
+    :param count: one more of ``txsse_resumes_total``.
+    """
+
+    def __init__(self, journal: Journal, routes: Callable[[], Iterable[BoundRoute]], count: Callable[[str], None]) -> None:
         self.journal = journal
+        self._routes = routes
+        self._count = count
+        self._readers: Counter[str] = Counter()  # here, of streams of other machines
+
+    # -- ours
 
     def share(self, run: ResumableRun) -> None:
         """Write *run* to Redis from its first event on. It has no head yet: a stream is what it asks for."""
@@ -43,16 +51,80 @@ class Shared:
         meta = Meta(run.home.name, run.dialect.name, run.scope, content_type, 200, headers, run.created, run.resume.ttl)
         run.sharing = Sharing(run, self.journal, meta)
 
-    def read(self, sid: str, found: Found) -> Elsewhere:
-        return Elsewhere(sid, found, self.journal)
+    # -- theirs
 
     def open(self, sid: str) -> Deferred[Found | ProxyError | None]:
         """Look for another machine's stream; an error if nobody can say whether there is one."""
-        return self.journal.open(sid).addErrback(lambda _: _unknown())
+        return self.journal.open(sid).addErrback(lambda _: _unreachable())
 
+    def cancel(self, sid: str) -> Deferred[object]:
+        """Ask its machine to end it; fires when that was asked, or cannot be."""
+        return self.journal.cancel(sid).addErrback(lambda _: None)
 
-def _unknown() -> ProxyError:
-    return ProxyError("owner_lost", "The store that streams are shared through cannot be reached now. Try again in a moment.", status=503)
+    def own(self, found: Found | ProxyError | None, scopes: Scopes) -> tuple[Found, BoundRoute]:
+        """What :meth:`open` found, and the route here that it belongs to.
+
+        :param scopes: whom the request comes from.
+        :raises ProxyError: there is nothing for this caller.
+        """
+        if isinstance(found, ProxyError):
+            raise found
+        route = None if found is None else next((each for each in self._routes() if each.name == found.meta.route and each.resumes), None)
+        if found is None or route is None or not hmac.compare_digest(found.meta.scope, scopes(route.config.cache.scope)):
+            self._count("not_found")
+            raise not_found()
+        return found, route
+
+    def place(self, sid: str, cursor: Cursor, scopes: Scopes) -> Generator[Deferred[Any], None, Spot | ProxyError]:
+        """Where a reader goes on: steps that give way with what is to be waited for. An error: it cannot."""
+        try:
+            found, route = self.own((yield from _result(self.open(sid))), scopes)
+        except ProxyError as error:
+            return error
+        after = found.last if cursor.live else cursor.after
+        if cursor.foreign is not None:
+            after = yield from _result(self._search(sid, found, cursor.foreign))
+        try:
+            return self._place(sid, found, route, after)
+        except ProxyError as error:
+            return error
+
+    def _search(self, sid: str, found: Found, wanted: bytes) -> Deferred[int | None]:
+        """The number of the event that upstream gave this id, among those that there are by now."""
+        search = Search(wanted, found.last)
+        if found.first > found.last:
+            search.result.callback(None)
+        else:
+            search.follow = self.journal.follow(sid, found.first - 1, search)
+        return search.result
+
+    def _place(self, sid: str, found: Found, route: BoundRoute, after: int | None) -> Spot:
+        """:raises ProxyError: it cannot."""
+        terminal, resume = found.terminal, route.config.resume
+        if after is None:
+            self._count("gap" if found.first > 1 else "bad_cursor")
+            raise ProxyError("stream_gone" if found.first > 1 else "bad_cursor", _UNKNOWN_ID)
+        if terminal is not None and is_own(terminal) and after >= found.last + bool(terminal.code):  # the error is an event too
+            self._count("complete")
+            return Spot(sid, found, route, None)
+        if terminal is not None and not is_own(terminal) and after >= found.last:
+            # No event tells of this: its number could be that of another one, where the stream goes on.
+            self._count("gone")
+            raise error_of(terminal)
+        if self._readers[sid] >= resume.max_readers:
+            self._count("too_many")
+            raise ProxyError("too_many_readers", f"This stream has {resume.max_readers} readers already. Try again later.")
+        gap = max(found.first - 1 - after, 0)
+        if gap and resume.on_gap == "error":
+            self._count("gap")
+            text = f"{gap} events after the cursor are not kept any more; the first that is has number {found.first}."
+            raise ProxyError("stream_gone", text)
+        self._count("gap" if gap else "resumed")
+        return Spot(sid, found, route, after + gap, gap)
+
+    def source(self, spot: Spot) -> Elsewhere:
+        """What a reader there reads."""
+        return Elsewhere(spot, self.journal, self._readers)
 
 
 class Sharing:
@@ -65,19 +137,23 @@ class Sharing:
     def append(self, event: bytes) -> None:
         self._share.append(event)
 
+    def drop(self) -> None:
+        """The run goes on, but can be read here only."""
+        self._share.finish(UNSHARED)
+
     def finish(self) -> None:
         """The run has ended."""
         error, head = self._run.error, self._run.head
         if error is not None:
             terminal = Terminal(error.code, error.message, error.http_status)
-        elif head is not None and (head.status != 200 or not self._run.streamed):
+        elif head is not None and not self._run.streamed:
             terminal = Terminal("upstream_error", f"The upstream answered {head.status}, and no stream.", max(head.status, 400))
         else:
             terminal = DONE
         self._share.finish(terminal)
 
     def cancel_asked(self) -> None:
-        self._run.cancel(CANCELLED)
+        self._run.cancel(ProxyError("cancelled", "The stream was ended by request."))
 
     def unshared(self, why: Loss) -> None:
         """Those who read it here do not notice."""
@@ -86,120 +162,21 @@ class Sharing:
         self._run.read_elsewhere(count)
 
 
-class Elsewhere:
-    """A stream of another machine, as a :class:`~txsse.proxy.reader.Source`."""
-
-    held = False
-
-    def __init__(self, sid: str, found: Found, journal: Journal) -> None:
-        self.sid = sid
-        self.found = found
-        self.last = found.last
-        self._journal = journal
-
-    def join(self, follower: Follower) -> None: ...
-
-    def leave(self, follower: Follower) -> None: ...
-
-    def wait(self, follower: Follower) -> None:
-        follower.go_on(cold=False)
-
-    def stop_waiting(self, follower: Follower) -> None: ...
-
-    def subscribe(self, follower: Follower) -> PlaceElsewhere:
-        return PlaceElsewhere(self, follower, self._journal)
-
-    def hold_status(self) -> HoldStatus:
-        return HoldStatus("", "shared", 0)
-
-    def usage(self) -> tuple[Usage | None, str]:
-        return None, ""
-
-    def charge(self) -> bool:
-        return False
-
-    def before_error(self) -> bytes:
-        return b"id: %b.%d\n" % (self.sid.encode("ascii"), self.last + 1)
+def _unreachable() -> ProxyError:
+    text = "The store that streams are shared through cannot be reached now. Try again in a moment."
+    return ProxyError("upstream_unavailable", text, status=503)
 
 
-class PlaceElsewhere:
-    """A reader's place in a stream of another machine: the :class:`~txsse.interfaces.Dispatch` that its conductor has, and the
-    :class:`txsse.redis.followed.Follower` that the journal tells."""
-
-    def __init__(self, source: Elsewhere, follower: Follower, journal: Journal) -> None:
-        self._source = source
-        self._follower: Follower | None = follower
-        self._journal = journal
-        self._follow: Follow | None = None
-        self._paused = False
-        self._by_lines = DIALECTS[source.found.meta.dialect].by_lines
-        self._numbers = follower.numbers and not self._by_lines
-
-    def start(self) -> None:
-        follower, source = self._follower, self._source
-        if follower is None:
-            return
-        meta = source.found.meta
-        follower.response_started(ResponseHead(meta.status, b"OK", b"HTTP/1.1", told_again(meta.headers)))
-        if self._follower is not None:
-            self._follow = self._journal.follow(source.sid, follower.after, self)
-            if self._paused:
-                self._follow.pause()
-
-    # -- from the journal
-
-    def pieces(self, batch: Batch) -> None:
-        self._source.last = max(self._source.last, batch.last)
-        self._tell(self._numbered(batch) if self._numbers else batch.data)
-
-    def _numbered(self, batch: Batch) -> bytes:
-        sid, begin, out = self._source.sid.encode("ascii"), 0, []
-        for seq, end in enumerate(batch.ends, batch.first):
-            event = batch.data[begin:end]
-            begin = end
-            out.append(event if own_id(event) is not None else number(sid, seq, [event]))
-        return b"".join(out)
-
-    def gap(self, count: int) -> None:
-        if not self._by_lines:
-            self._tell(b': txsse {"gap":%d}\n' % count)
-
-    def _tell(self, data: bytes) -> None:
-        if self._follower is not None:
-            self._follower.body_received(data)
-
-    def ended(self, terminal: Terminal) -> None:
-        self._follow = None
-        follower, self._follower = self._follower, None
-        if follower is None:
-            return
-        if not terminal.code:
-            follower.response_ended()
-            return
-        code = terminal.code if terminal.code in CODES else "upstream_error"
-        follower.given_up(ProxyError(code, terminal.message, status=terminal.status))
-
-    # -- Dispatch
-
-    def abort(self) -> None:
-        self._follower = None
-        follow, self._follow = self._follow, None
-        if follow is not None:
-            follow.stop()
-
-    def pause(self) -> None:
-        self._paused = True
-        if self._follow is not None:
-            self._follow.pause()
-
-    def resume(self) -> None:
-        self._paused = False
-        if self._follow is not None:
-            self._follow.resume()
+def _result(waited: Deferred[Any]) -> Generator[Deferred[Any], None, Any]:
+    results: list[Any] = []
+    yield waited.addCallback(results.append)
+    return results[0]
 
 
-def open_shared(link: Any, reactor: Any, node: str) -> Shared:
+def open_shared(
+    link: RedisLink, reactor: Any, node: str, routes: Callable[[], Iterable[BoundRoute]], count: Callable[[str], None]
+) -> Shared:
     """What is shared through *link*, which has been started."""
     journal = Journal(link, reactor, node or "txsse")
     journal.start()
-    return Shared(journal)
+    return Shared(journal, routes, count)

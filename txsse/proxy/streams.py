@@ -33,6 +33,29 @@ class Claim:
     key: bytes
 
 
+@attrs.define(eq=False)
+class _Kept:
+    """
+    :param body: a hash of the body that goes with *claim*.
+    :param forgetting: set once it is over, as is *size*.
+    """
+
+    run: ResumableRun
+    claim: Claim | None
+    body: bytes
+    size: int = 0
+    forgetting: Alarm | None = None
+
+
+@attrs.frozen
+class _Gone:
+    """A forgotten stream; *until* in reactor seconds."""
+
+    scope: bytes
+    setting: str
+    until: float
+
+
 def new_sid(node: str = "") -> str:
     """128 random bits in 22 characters, after the name of the node where there are several."""
     text = base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode("ascii")
@@ -49,83 +72,112 @@ class Streams:
         self.bytes_used = 0
         self._alarms = alarms
         self._count = count
-        self._runs: dict[str, ResumableRun] = {}
-        self._over: dict[str, tuple[int, Alarm]] = {}  # the first one to end first: bytes, and when it is forgotten
-        self._gone: dict[str, float] = {}
-        self._claims: dict[Claim, tuple[ResumableRun, bytes]] = {}
+        self._kept: dict[str, _Kept] = {}
+        self._over: dict[str, None] = {}  # the first one to end first
+        self._gone: dict[str, _Gone] = {}
+        self._claims: dict[Claim, _Kept] = {}
 
     def __len__(self) -> int:
-        return len(self._runs)
+        return len(self._kept)
 
     def __iter__(self) -> Iterator[ResumableRun]:
-        return iter(self._runs.values())
+        return iter([kept.run for kept in self._kept.values()])
+
+    @property
+    def live(self) -> int:
+        """How many of them are not over."""
+        return len(self._kept) - len(self._over)
 
     def add(self, run: ResumableRun, claim: Claim | None = None, body: bytes = b"") -> None:
         """*run* can be found from now on; *claim* leads to it for whoever sends the same *body* (a hash)."""
-        self._runs[run.sid] = run
+        kept = self._kept[run.sid] = _Kept(run, claim, body)
         if claim is not None:
-            self._claims[claim] = (run, body)
+            self._claims[claim] = kept
 
     def knows(self, sid: str) -> bool:
         """It is kept here, or was."""
-        return sid in self._runs or sid in self._gone
+        return sid in self._kept or sid in self._gone
+
+    def setting(self, sid: str) -> str:
+        """What decides whom the stream belongs to, as in ``cache.scope``."""
+        kept = self._kept.get(sid)
+        if kept is not None:
+            return kept.run.home.config.cache.scope
+        return self._gone[sid].setting if sid in self._gone else "credential"
 
     def find(self, sid: str, scope: bytes | None) -> ResumableRun:
         """The stream of this id, if *scope* made it (``None``: the operator asks).
 
         :raises ProxyError: there is none for this caller, or it is gone.
         """
-        run = self._runs.get(sid)
-        if run is not None and (scope is None or hmac.compare_digest(run.scope, scope)):
-            return run
-        if run is None and sid in self._gone and self._alarms.seconds() < self._gone[sid]:
+        kept = self._kept.get(sid)
+        if kept is not None and (scope is None or hmac.compare_digest(kept.run.scope, scope)):
+            return kept.run
+        gone = self._gone.get(sid)
+        if gone is not None and self._alarms.seconds() < gone.until and (scope is None or hmac.compare_digest(gone.scope, scope)):
             self._count("gone")
             raise ProxyError("stream_gone", "This stream is not kept any more. Send the request anew, without a cursor.")
         self._count("not_found")
-        raise ProxyError("stream_not_found", "There is no stream of this id that this key may read.")
+        raise not_found()
 
     def claimed(self, claim: Claim, body: bytes) -> ResumableRun | None:
         """The stream that an earlier request with the same key made.
 
         :raises ProxyError: that had another body.
         """
-        found = self._claims.get(claim)
-        if found is None:
+        kept = self._claims.get(claim)
+        if kept is None:
             return None
-        run, earlier = found
-        if earlier != body:
+        if kept.body != body:
             self._count("conflict")
             raise ProxyError("idempotency_conflict", "This Idempotency-Key was used with another body. Use a new key for a new request.")
-        return run
+        return kept.run
 
     def ended(self, run: Run) -> None:
         """*run* is over: it is kept for its ttl, unless there is nothing to come back to."""
-        if not isinstance(run, ResumableRun) or run.sid not in self._runs:
+        kept = self._kept.get(run.sid) if isinstance(run, ResumableRun) else None
+        if kept is None:
             return
         if run.head is None or run.head.status >= 400:
-            # Nothing was begun: who tries again wants another try.
-            self._claims = {claim: found for claim, found in self._claims.items() if found[0] is not run}
-        size = run.recording.size
-        self.bytes_used += size
-        sid = run.sid
-        self._over[sid] = (size, self._alarms.set(run.resume.ttl, lambda: self.forget(sid)))
+            self._unclaim(kept)  # nothing was begun: who tries again wants another try
+        kept.size = run.recording.size
+        self.bytes_used += kept.size
+        self._over[kept.run.sid] = None
+        self._forget_later(kept)
+
+    def _forget_later(self, kept: _Kept) -> None:
+        kept.forgetting = self._alarms.set(kept.run.resume.ttl, lambda: self._expire(kept))
+
+    def _expire(self, kept: _Kept) -> None:
+        """Its time is up; but who is in the middle of it may read it to its end."""
+        if kept.run.followers:
+            self._forget_later(kept)
+        else:
+            self.forget(kept.run.sid)
 
     def forget(self, sid: str) -> None:
-        """Keep its id only. Its readers keep what they have of it."""
-        size, alarm = self._over.pop(sid)
-        alarm.cancel()
-        run = self._runs.pop(sid)
-        self._claims = {claim: found for claim, found in self._claims.items() if found[0] is not run}
-        self.bytes_used -= size
+        """Of a stream that is over, keep the id only. Its readers keep what they have of it."""
+        del self._over[sid]
+        kept = self._kept.pop(sid)
+        if kept.forgetting is not None:
+            kept.forgetting.cancel()
+        self._unclaim(kept)
+        run = kept.run
+        self.bytes_used -= kept.size
         run.recording.close()
         while len(self._gone) >= MOST_REMEMBERED:
             del self._gone[next(iter(self._gone))]
-        self._gone[sid] = self._alarms.seconds() + REMEMBERED
+        self._gone[sid] = _Gone(run.scope, run.home.config.cache.scope, self._alarms.seconds() + REMEMBERED)
+
+    def _unclaim(self, kept: _Kept) -> None:
+        if kept.claim is not None and self._claims.get(kept.claim) is kept:
+            del self._claims[kept.claim]
 
     def evict(self) -> None:
-        """Give memory back: that of the stream that has been over longest."""
-        self.forget(next(iter(self._over)))
+        """Give memory back: that of the stream that has been over longest, of those that nobody reads now if there are any."""
+        unread = (sid for sid in self._over if not self._kept[sid].run.followers)
+        self.forget(next(unread, None) or next(iter(self._over)))
 
-    def close(self) -> None:
-        for _, alarm in self._over.values():
-            alarm.cancel()
+
+def not_found() -> ProxyError:
+    return ProxyError("stream_not_found", "There is no stream of this id that this key may read.")

@@ -35,6 +35,10 @@ class Course(ABC):
     """One JSON object a line, not events."""
     has_terminal: ClassVar[bool] = True
     """An event says that it is the last one."""
+    of_objects: ClassVar[bool] = False
+    """Every event of a good stream is a JSON object, or the last."""
+    ended = False
+    """The last one has come."""
 
     @abstractmethod
     def take(self, name: str, data: str) -> str:
@@ -74,9 +78,10 @@ class AnyStream(Course):
 class _Objects(Course):
     """What is common to streams of JSON objects of which the last one says that it is."""
 
+    of_objects = True
+
     def __init__(self) -> None:
         self.begun = False
-        self.ended = False
 
     def take(self, name: str, data: str) -> str:
         if self.ended:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from itertools import accumulate, islice
 from typing import Final, Protocol
 
 PAGE: Final = 16 * 1024
 """Bytes from which on a page takes no more pieces."""
+
+PIECES: Final = 256
+"""Pieces, likewise: until they are laid together each takes 70 bytes more."""
 
 PER_PIECE: Final = 8
 """Bytes that a piece takes besides its own: where it ends, and when it came."""
@@ -30,21 +34,36 @@ class Space(Protocol):
 
 
 class Page:
-    """Pieces ``first`` to ``last``."""
+    """Pieces ``first`` to ``last``, of which those that came lately are not packed yet."""
 
-    __slots__ = ("data", "ends", "first", "next", "taken", "times")
+    __slots__ = ("data", "ends", "first", "next", "pieces", "size", "stamps", "taken", "times")
 
     def __init__(self, first: int) -> None:
         self.first = first
         self.taken = 0  # bytes of the shared memory
-        self.data: bytes | bytearray = bytearray()
+        self.size = 0  # bytes of its pieces
+        self.data: bytes = b""
         self.ends = array("I")
         self.times = array("f")
+        self.pieces: list[bytes] = []
+        self.stamps: list[float] = []
         self.next: Page | None = None
 
     @property
     def last(self) -> int:
-        return self.first + len(self.ends) - 1
+        return self.first + len(self.ends) + len(self.pieces) - 1
+
+    def pack(self) -> None:
+        """Lay them one after the other. Done for many at a time: with 250 streams in turn, growing the page with each piece made recording
+        an event 1.3 to 1.8 us dearer in all, this 1.2.
+        """
+        if self.pieces:
+            before = len(self.data)
+            self.data = b"".join((self.data, *self.pieces))
+            self.ends.extend(islice(accumulate(map(len, self.pieces), initial=before), 1, None))
+            self.times.extend(self.stamps)
+            self.pieces.clear()
+            self.stamps.clear()
 
     def begin_of(self, number: int) -> int:
         """Where this piece begins; one more than the last: where that ends."""
@@ -92,9 +111,9 @@ class Recording:
         page = self._page
         if number == 1:
             self._began = now
-        if len(page.data) >= PAGE:
+        if page.size >= PAGE or len(page.pieces) == PIECES:
             page = self._turn(number)
-        count = len(piece) + PER_PIECE if page.ends else len(piece) + PER_PIECE + PER_PAGE
+        count = len(piece) + PER_PIECE if page.size else len(piece) + PER_PIECE + PER_PAGE
         if self.size + count <= self._limit and self._space.take(count):
             page.taken += count
             self.size += count
@@ -104,9 +123,9 @@ class Recording:
             self._drop_all()
             self._head = self._page = Page(number + 1)
             return
-        page.data += piece
-        page.ends.append(len(page.data))
-        page.times.append(now - self._began)
+        page.size += len(piece)
+        page.pieces.append(piece)
+        page.stamps.append(now - self._began)
 
     def pass_by(self) -> None:
         """A piece that everybody has read and nobody needs, of a torn recording."""
@@ -116,7 +135,7 @@ class Recording:
 
     def _turn(self, number: int) -> Page:
         page = self._page
-        page.data = bytes(page.data)  # a bytearray keeps an eighth more than it needs
+        page.pack()
         page.next = self._page = Page(number)
         return self._page
 
@@ -168,11 +187,11 @@ class Recording:
             return b"", after
         begin = page.begin_of(after + 1)
         if len(page.data) - begin <= most:
-            return bytes(page.data[begin:]), page.last
+            return page.data[begin:], page.last
         last = after + 1
         while last < page.last and page.ends[last + 1 - page.first] - begin <= most:
             last += 1
-        return bytes(page.data[begin : page.ends[last - page.first]]), last
+        return page.data[begin : page.ends[last - page.first]], last
 
     def pieces(self, after: int, most: int) -> list[bytes]:
         """As :meth:`read`, one by one."""
@@ -185,7 +204,7 @@ class Recording:
         left = most
         while at <= last and (left > 0 or not out):
             end = page.ends[at - page.first]
-            out.append(bytes(page.data[begin:end]))
+            out.append(page.data[begin:end])
             left -= end - begin
             begin, at = end, at + 1
         return out
@@ -197,6 +216,7 @@ class Recording:
         if number < self._head.first:
             raise LookupError(number)
         page = self._page
+        page.pack()
         if number >= page.first:
             return page
         for page in self.pages():  # a hundred at most in a recording of 1 MiB
@@ -212,6 +232,7 @@ class Recording:
 
     def joined(self) -> tuple[bytes, array[int], array[float]]:
         """All of it: the bytes, where each piece ends, when it came in seconds since the first."""
+        self._page.pack()
         ends, times = array("I"), array("f")
         before = 0
         for page in self.pages():

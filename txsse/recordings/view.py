@@ -1,8 +1,8 @@
-"""What an operator sees of a cache, and may do to it: the joint between the proxy and its admin listener."""
+"""What an operator sees of a cache and of streams, and may do to them: the joint between the proxy and its admin listener."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import attrs
@@ -60,3 +60,48 @@ class CacheView(Protocol):
 
     def delete(self, key: bytes) -> bool:
         """Forget one; says whether it was there."""
+
+
+@attrs.frozen
+class StreamGlimpse:
+    """One stream, without what it says.
+
+    :param sid: as much of its id as may be shown.
+    :param state: ``waiting``, ``live``, ``done`` or ``error``.
+    :param upstream: that one's state.
+    :param age: seconds since it was asked for.
+    :param first: the number of the first event that is kept; *last*: of the last that came.
+    :param size: bytes that are kept.
+    """
+
+    sid: str
+    route: str
+    state: str
+    upstream: str
+    age: float
+    first: int
+    last: int
+    size: int
+    readers: int
+
+
+class StreamsView(Protocol):
+    """The streams of a running proxy that can be resumed. Every member is read anew for each request."""
+
+    @property
+    def kept(self) -> int:
+        """How many there are."""
+
+    @property
+    def live(self) -> int:
+        """How many of them are not over."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that are kept of all of them."""
+
+    def glimpses(self) -> Iterable[StreamGlimpse]:
+        """The newest one first."""
+
+    def end(self, sid: str) -> Sequence[StreamGlimpse]:
+        """End the stream of this id, or whose id begins so if there is only one; says which it is, or which it might be."""

@@ -54,11 +54,13 @@ class Found:
 
     :param last: the number of its last piece, 0 if there is none.
     :param terminal: how it ended; ``None`` while it runs.
+    :param first: the number of the first piece that is still kept; ``last + 1`` if there is none.
     """
 
     meta: Meta
     last: int
     terminal: Terminal | None
+    first: int = 1
 
 
 class Journal:
@@ -144,8 +146,8 @@ class Journal:
 
         :raises RedisError: through the Deferred: nobody knows.
         """
-        fields = ("own", "st", "n", "meta", "code", "message", "status")
-        return self._link.command("HMGET", scripts.meta_key(sid), *fields).addCallback(self._opened, sid)
+        keys = [scripts.meta_key(sid), scripts.pieces_key(sid)]
+        return self._link.run(scripts.OPEN, keys, []).addCallback(self._opened, sid)
 
     def follow(self, sid: str, after: int, follower: Follower) -> Follow:
         """Tell *follower* what comes after piece number *after* (0: all of it); nothing before this returns.
@@ -184,11 +186,11 @@ class Journal:
             self._shares.count_readers(sid)
 
     def _opened(self, reply: Reply, sid: str) -> Found | None:
-        own, st, last, meta, code, message, status = cast("list[bytes | None]", reply)
-        if own is None or st is None or last is None or meta is None:
+        if reply is None:
             return None
+        own, st, last, meta, code, message, status, first = cast("tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, int]", reply)
         try:
-            found = Found(Meta.unpack(meta), int(last), read_state(st, code or b"", message or b"", status or b""))
+            found = Found(Meta.unpack(meta), int(last), read_state(st, code, message, status), first)
         except ValueError:
             self._log.warn("a shared stream cannot be read: it was written by another version")
             return None

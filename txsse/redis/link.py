@@ -76,6 +76,7 @@ class RedisLink:
         protocol = _load_protocol()
         self.timeouts = 0
         self._changed = [changed]
+        self._reactor = reactor
         self._alarms = Alarms(reactor)
         self._listeners: dict[bytes, Listener] = {}
         self._missed = 0
@@ -124,6 +125,12 @@ class RedisLink:
         result: Deferred[Reply] = Deferred()
 
         def late() -> None:
+            # If it was us who stood still the reply is there and not yet read: that is done before the next call.
+            self._reactor.callLater(0, too_late)
+
+        def too_late() -> None:
+            if result.called:
+                return
             self.timeouts += 1
             result.errback(Unavailable(f"Redis did not answer within {deadline:g} s"))
             if speaker is self._commands.protocol:
@@ -134,16 +141,16 @@ class RedisLink:
         def answered(reply: Reply) -> None:
             self._missed = 0
             self._commands.useful()
-            if alarm.active:
-                alarm.cancel()
+            alarm.cancel()
+            if not result.called:
                 result.callback(reply)
 
         def failed(failure: Failure) -> None:
             refused = _refusal(failure)
             if refused is not None:
                 self._missed = 0
-            if alarm.active:
-                alarm.cancel()
+            alarm.cancel()
+            if not result.called:
                 result.errback(refused or Unavailable("the connection to Redis was lost"))
 
         alarm = self._alarms.set(deadline, late)

@@ -31,6 +31,11 @@ class Batch:
     def last(self) -> int:
         return self.first + len(self.ends) - 1
 
+    def pieces(self) -> list[bytes]:
+        """One by one."""
+        data, begins = self.data, [0, *self.ends]
+        return [data[begin:end] for begin, end in zip(begins, self.ends, strict=False)]
+
     def after(self, number: int) -> Batch:
         """Without the pieces up to *number*, which is one of them or less."""
         count = number - self.first + 1

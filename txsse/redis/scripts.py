@@ -97,6 +97,15 @@ return 'reaped'"""
 )
 """As FINISH, by somebody else, if the owner (whose lease is the third key) is dead: it cannot write any more."""
 
+OPEN: Final = Script(
+    """local m = redis.call('HMGET', KEYS[1], 'own', 'st', 'n', 'meta', 'code', 'message', 'status')
+if not (m[1] and m[2] and m[3] and m[4]) then return false end
+local kept = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)
+local first = kept[1] and struct.unpack('<I8', kept[1][2][2]) or m[3] + 1
+return {m[1], m[2], m[3], m[4], m[5] or '', m[6] or '', m[7] or '', first}"""
+)
+"""Keys: meta, pieces."""
+
 READ: Final = Script(
     """local m = redis.call('HMGET', KEYS[1], 'own', 'st', 'n', 'code', 'message', 'status')
 if not m[1] then return false end

@@ -248,7 +248,7 @@ class Shares:
             self._cancel(share)
         if share.outbox.over:
             self._shares.pop(share.sid, None)
-        elif isinstance(step, Create) or share.outbox.full:
+        elif isinstance(step, Create) or share.outbox.full or share.ended is not None:
             self.push(share)
         elif share.outbox.wants:
             self.dirty(share)

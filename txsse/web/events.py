@@ -27,6 +27,13 @@ class ServerSentEvent:
     retry: int | None = None
 
 
+@attrs.frozen
+class Encoded:
+    """Events as they are sent, with their blank lines: of who has encoded them before."""
+
+    data: bytes
+
+
 def to_json(value: object) -> bytes:
     """Compact JSON in UTF-8. Lone surrogates (legal in JSON, not in UTF-8) fall back to escapes.
 
@@ -40,11 +47,13 @@ def to_json(value: object) -> bytes:
 
 
 def encode(item: object, retry: int | None = None) -> bytes:
-    """The bytes of *item*: a :class:`ServerSentEvent`, or the data of one.
+    """The bytes of *item*: an :class:`Encoded`, a :class:`ServerSentEvent`, or the data of one.
 
     :param retry: in milliseconds, where the event has none of its own.
     :raises TypeError, ValueError: it cannot be sent, see :func:`to_json` and :func:`~txsse.wire.eventstream.encode_event`.
     """
+    if isinstance(item, Encoded):
+        return item.data if retry is None else b"retry: %d\n%b" % (retry, item.data)
     event = item if isinstance(item, ServerSentEvent) else ServerSentEvent(item)
     data = event.data if isinstance(event.data, str | bytes) else to_json(event.data)
     return encode_event(data, event.event, event.id, retry if event.retry is None else event.retry)

@@ -52,8 +52,8 @@ def input_of(request: IRequest) -> Any:
 
 
 def answer_json(request: IRequest, document: object, status: int = 200) -> bytes:
-    """Set status and fields on *request*; returns *document* as its body."""
-    body = to_json(document)
+    """Set status and fields on *request*; returns *document* as its body. Bytes are JSON already."""
+    body = document if isinstance(document, bytes) else to_json(document)
     request.setResponseCode(status)
     request.setHeader(b"Content-Type", b"application/json")
     request.setHeader(b"Content-Length", b"%d" % len(body))

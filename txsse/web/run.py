@@ -8,6 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txsse.logs import shown
 from txsse.web.prediction import Prediction
 from txsse.web.pump import Room, Source, pump
 
@@ -62,7 +63,7 @@ class Run:
     def _failed(self, failure: Failure) -> None:
         told = self._cancelled and failure.check(CancelledError) is not None
         if not told:
-            self._log.failure("run {id} failed", failure, id=self.prediction.id)
+            self._log.failure("run {id} failed", failure, id=shown(self.prediction.id))
         if self._cancelled:
             self.prediction.end("canceled")
         else:

@@ -7,12 +7,12 @@ from typing import Final
 
 _END_OF_LINE: Final = re.compile(rb"\r\n?|\n")
 _END_OF_EVENT: Final = re.compile(rb"\n\n|\n\r\n?|\r\r\n?")
-_MAY_HOLD_ONE: Final = re.compile(rb"(?:\A|[\r\n]):")
 
 
 def may_hold_comments(stream: bytes) -> bool:
     """Is there a line that begins with a colon?"""
-    return _MAY_HOLD_ONE.search(stream) is not None
+    # One expression for the three takes thirteen times as long (1.7 us an event): it has no literal that could be searched for.
+    return stream.startswith(b":") or b"\n:" in stream or (13 in stream and b"\r:" in stream)
 
 
 def without_comments(events: bytes, *, after_cr: bool = False) -> bytes:

@@ -61,14 +61,14 @@ def at_once(steps: Generator[None, None, T]) -> T:
             return result
 
 
-def scan(body: bytes, wanted: frozenset[str]) -> Generator[None, None, dict[str, bytes] | None]:
+def scan(body: bytes, wanted: frozenset[str], longest: int = MAX_VALUE) -> Generator[None, None, dict[str, bytes] | None]:
     """Scan *body*, giving way every :data:`STEP` bytes or :data:`TURNS` members.
 
     Names are compared as JSON says (``"str\\u0065am"`` is ``stream``), and of a name given twice the last counts, as in every backend.
-    A text longer than :data:`MAX_VALUE` is cut to its first byte. ``None``: the body is not one JSON object.
+    A text longer than *longest* bytes is cut to its first byte. ``None``: the body is not one JSON object.
     """
     try:
-        return (yield from _members(body, wanted))
+        return (yield from _members(body, wanted, longest))
     except _NotJSON:
         return None
 
@@ -92,7 +92,7 @@ def string_value(raw: bytes | None) -> str | None:
     return value
 
 
-def _members(body: bytes, wanted: frozenset[str]) -> Generator[None, None, dict[str, bytes]]:
+def _members(body: bytes, wanted: frozenset[str], longest: int) -> Generator[None, None, dict[str, bytes]]:
     found: dict[str, bytes] = {}
     start = _START.match(body)
     if start is None:
@@ -116,13 +116,13 @@ def _members(body: bytes, wanted: frozenset[str]) -> Generator[None, None, dict[
             name = body[begin:at] if at - begin <= MAX_VALUE else b""
             begin = _after_space(body, _expect(b":", body, _after_space(body, at)))
             at = yield from _after_value(body, begin)
-            value = body[begin : at if at - begin <= MAX_VALUE else begin + 1]
+            value = body[begin : at if at - begin <= longest else begin + 1]
             at = _after_space(body, at)
             mark = body[at : at + 1]
             at += 1
         key = _unquoted(name)
         if key in wanted:
-            found[key] = value if len(value) <= MAX_VALUE else value[:1]
+            found[key] = value if len(value) <= longest else value[:1]
     if mark != b"}" or (at != len(body) and _after_space(body, at) != len(body)):
         raise _NotJSON
     return found

@@ -1,0 +1,194 @@
+"""What the owners of streams and the operator may know of them, and do to them, besides reading them: behind the pages for both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from txsse.clock import Alarms
+from txsse.errors import ProxyError
+from txsse.logs import shown
+from txsse.proxy.peers import HOP, Peers
+from txsse.proxy.resumable import ResumableRun
+from txsse.proxy.resumption import Resumption, id_notes, place_notes, state_of, stream_notes, summary
+from txsse.proxy.routes import BoundRoute
+from txsse.proxy.streams import not_found
+from txsse.recordings.cursor import is_sid
+from txsse.recordings.view import StreamGlimpse
+from txsse.wire.headers import Headers, get
+from txsse.wire.http1 import RequestHead
+
+if TYPE_CHECKING:
+    from txsse.proxy.shared import Shared
+    from txsse.redis.journal import Found
+
+LOOK: Final = 0.05
+"""Seconds between two looks whether another machine has ended a stream that it was asked to end, .."""
+LOOKS: Final = 10
+""".. as often as that."""
+
+
+class OwnStream:
+    """A stream of this process, for whoever made it (:class:`txsse.pages.streams.OwnStream`)."""
+
+    _log = Logger()
+
+    def __init__(self, run: ResumableRun) -> None:
+        self._run = run
+
+    @property
+    def origins(self) -> Collection[str]:
+        return self._run.home.config.cors_origins
+
+    @property
+    def notes(self) -> Headers:
+        return [*stream_notes(self._run), *place_notes(self._run, 0)]
+
+    def state(self) -> dict[str, Any]:
+        return summary(self._run)
+
+    async def end(self) -> OwnStream:
+        run = self._run
+        if not run.over:
+            self._log.info("stream {stream} of route {route} is ended by who made it", stream=shown(run.sid), route=run.home.name)
+            run.cancel(ProxyError("cancelled", "The stream was ended by request."))
+        return self
+
+
+@attrs.frozen(eq=False)
+class StreamElsewhere:
+    """A stream of another machine."""
+
+    sid: str
+    found: Found
+    route: BoundRoute
+    shared: Shared
+    alarms: Alarms
+
+    @property
+    def origins(self) -> Collection[str]:
+        return self.route.config.cors_origins
+
+    @property
+    def notes(self) -> Headers:
+        return [*id_notes(self.sid), (b"X-Stream-State", self._word.encode()), (b"X-Stream-Last", b"%d" % self.found.last)]
+
+    @property
+    def _word(self) -> str:
+        terminal = self.found.terminal
+        return "live" if terminal is None else "done" if not terminal.code else "error"
+
+    def state(self) -> dict[str, Any]:
+        found = {"id": self.sid, "state": self._word, "created": self.found.meta.started, "last": self.found.last}
+        terminal = self.found.terminal
+        return found if terminal is None or not terminal.code else found | {"error": {"code": terminal.code, "message": terminal.message}}
+
+    async def end(self) -> StreamElsewhere:
+        here = self
+        if here.found.terminal is None:
+            await self.shared.cancel(self.sid)
+        for _ in range(LOOKS):
+            if here.found.terminal is not None:
+                break
+            await _pause(self.alarms, LOOK)
+            found = await self.shared.open(self.sid)
+            if found is None or isinstance(found, ProxyError):
+                break
+            here = attrs.evolve(here, found=found)
+        return here
+
+
+class StreamControl:
+    """Of one proxy. Implements :class:`txsse.pages.streams.StreamsPage` and :class:`txsse.recordings.view.StreamsView`.
+
+    :param scope: whom a request with these fields, for this path with its query, comes from, in terms of ``cache.scope``.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        resumption: Resumption,
+        peers: Peers | None,
+        shared: Shared | None,
+        alarms: Alarms,
+        wall: Callable[[], float],
+        routes: Callable[[], Iterable[BoundRoute]],
+        scope: Callable[[Headers, bytes, str], bytes],
+    ) -> None:
+        self._resumption = resumption
+        self._streams = resumption.streams
+        self._peers = peers
+        self._shared = shared
+        self._alarms = alarms
+        self._wall = wall
+        self._routes = routes
+        self._scope = scope
+
+    # -- for their owners
+
+    @property
+    def origins(self) -> Collection[str]:
+        """Whose scripts may come back to any stream, and so may hear that there is none."""
+        return {origin for route in self._routes() if route.resumes for origin in route.config.cors_origins}
+
+    def passes_on(self, head: RequestHead, sid: str) -> bool:
+        return self._peers is not None and get(head.headers, HOP) is None and self._peers.keeper(sid) is not None
+
+    async def find(self, sid: str, headers: Headers, path: bytes) -> OwnStream | StreamElsewhere:
+        if not is_sid(sid.encode("utf-8")):
+            raise not_found()
+        scopes = partial(self._scope, headers, path)
+        if self._shared is None or self._streams.knows(sid):
+            return OwnStream(self._resumption.find(sid, scopes))
+        found, route = self._shared.own(await self._shared.open(sid), scopes)
+        return StreamElsewhere(sid, found, route, self._shared, self._alarms)
+
+    # -- for the operator (StreamsView)
+
+    @property
+    def kept(self) -> int:
+        return len(self._streams)
+
+    @property
+    def live(self) -> int:
+        return self._streams.live
+
+    @property
+    def size(self) -> int:
+        return sum(run.recording.size for run in self._streams)
+
+    def glimpses(self) -> Iterable[StreamGlimpse]:
+        return map(self._glimpse, reversed(list(self._streams)))
+
+    def end(self, sid: str) -> Sequence[StreamGlimpse]:
+        runs = [run for run in self._streams if run.sid.startswith(sid)]
+        if len(runs) == 1 and not runs[0].over:
+            self._log.info("stream {stream} of route {route} is ended by the operator", stream=shown(runs[0].sid), route=runs[0].home.name)
+            runs[0].cancel(ProxyError("cancelled", "The stream was ended by the operator of this proxy."))
+        return [*map(self._glimpse, runs)]
+
+    def _glimpse(self, run: ResumableRun) -> StreamGlimpse:
+        recording = run.recording
+        return StreamGlimpse(
+            sid=shown(run.sid),
+            route=run.home.name,
+            state="waiting" if not run.over and run.head is None else state_of(run),
+            upstream=run.home.backend.state,
+            age=max(self._wall() - run.created, 0.0),
+            first=recording.first,
+            last=recording.last,
+            size=recording.size,
+            readers=len(run.followers),
+        )
+
+
+def _pause(alarms: Alarms, seconds: float) -> Deferred[None]:
+    done: Deferred[None] = Deferred(lambda _: alarm.cancel())
+    alarm = alarms.set(seconds, lambda: done.callback(None))
+    return done
