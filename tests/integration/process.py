@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 
@@ -112,10 +113,13 @@ class Process:
 
 
 class Proxy(Process):
-    """``twistd -n sse-proxy --config FILE``, listening when the constructor returns."""
+    """``twistd -n sse-proxy --config FILE``, listening when the constructor returns.
 
-    def __init__(self, configuration: str, folder: Path, name: str = "proxy") -> None:
-        self.ports = Ports()
+    :param ports: those that are known already.
+    """
+
+    def __init__(self, configuration: str, folder: Path, name: str = "proxy", ports: Mapping[str, int] | None = None) -> None:
+        self.ports = Ports(ports or {})
         self.file = folder / f"{name}.toml"
         self.configure(configuration)
         super().__init__(twistd("--config", str(self.file)), folder, name)

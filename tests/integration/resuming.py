@@ -7,11 +7,11 @@ from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from tests.integration.bench import DONE, Bench, ch
+from tests.integration.bench import CHAT, DONE, Bench, ch
 from tests.integration.caching import READY, STOP
 from tests.integration.process import TIMES, route, server, upstream
 from tests.test_examples import example
-from txsse.testing import LAST_CHUNK, STREAM_HEAD, UpstreamConnection, chunk, sleep
+from txsse.testing import LAST_CHUNK, STREAM_HEAD, UpstreamConnection, answer, chunk, sleep
 
 T = TypeVar("T")
 
@@ -31,9 +31,12 @@ CONFIG: Final = (
 
 
 async def tell(connection: UpstreamConnection) -> None:
-    """Every word an event; in the middle a pause longer than that after which clients come back, so that they find it live."""
+    """Every word of an answer an event; in the middle a pause longer than that after which clients come back, so that they find it live."""
     while True:
         request = await connection.request()
+        if not request.target.endswith(CHAT.encode()):
+            connection.send(answer(b"ok"))
+            continue
         first, *others = map(ch, WORDS)
         pause = 0.0 if request.target.startswith(b"/fleeting") else 0.7
         connection.send(STREAM_HEAD + chunk(b"retry: 50\n" + first))
@@ -63,6 +66,6 @@ async def read_cut(bench: Bench, read: Callable[[str], Awaitable[T]], afters: It
     asked, wanted = len(bench.upstream.requests), tuple(afters)
     running = [Deferred.fromCoroutine(through_relay(after)) for after in wanted]
     found = await gatherResults(running, consumeErrors=True)
-    questions = [each for each in bench.upstream.requests[asked:] if each.target.endswith(b"/chat/completions")]
+    questions = [each for each in bench.upstream.requests[asked:] if each.target.endswith(CHAT.encode())]
     assert len(questions) == len(wanted)
     return dict(zip(wanted, found, strict=True))

@@ -12,10 +12,11 @@ import pytest
 from twisted.internet.threads import deferToThread
 
 from tests.integration.bench import CHAT, Bench
-from tests.integration.resuming import CONFIG, CUTS, TEXT, WORDS, read_cut
+from tests.integration.process import Process
+from tests.integration.resuming import CONFIG, CUTS, TEXT, WORDS, read_cut, tell
 from tests.test_examples import EXAMPLES, example
 from txsse import EventSource
-from txsse.testing import events
+from txsse.testing import events, free_port
 
 __all__ = ["CONFIG"]
 
@@ -77,6 +78,20 @@ async def test_txsse_watch(bench: Bench) -> None:
         assert text_of(re.findall(r"\[id \S+] (.*)", printed)) == TEXT
         assert printed.count("; again in 0.05 s") == 2
         assert printed.endswith("  end\n")
+
+
+async def test_the_relay_of_the_examples_is_a_program_too(bench: Bench, tmp_path: Path) -> None:
+    await bench.play(tell)
+    port = free_port()
+    command = [sys.executable, str(EXAMPLES / "cutting_relay.py"), str(port), f"127.0.0.1:{bench.proxy.port}", "--after", "333"]
+    relay = Process(command, tmp_path, "relay")
+    try:
+        relay.wait_until_open(port)
+        cut, whole = [await run("curl", "-sSN", "-d", json.dumps(ASK), f"http://127.0.0.1:{port}{CHAT}") for _ in range(2)]
+    finally:
+        relay.stop()
+    assert (cut[0], whole[0]) == (18, 0)
+    assert text_of([event.data for event in events(whole[1].encode())]) == TEXT
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,8 @@ class UsageWitness:
 
         An event that the end of the stream left without its blank line counts.
         """
+        if not self._last:
+            return None, ""
         report = self._report(self._last, latest=True)
         if self._first and (start := self._report(self._first, latest=False)):
             report = start if report is None else start.continued(report)
@@ -133,7 +135,10 @@ def usage_of_document(dialect: str, tail: bytes) -> tuple[Usage | None, str]:
 
     :param tail: the whole body or only its last part, near the end of which usage stands.
     """
-    text, bare = _decode(tail), dialect == "ollama"
+    bare = dialect == "ollama"
+    if (_EVAL_COUNT if bare else _USAGE) not in tail:
+        return None, ""
+    text = _decode(tail)
     report = _parsed(text, bare=bare) if len(tail) <= MAX_PARSED else None
     report = report or _found(text, bare=bare)
     return (None, "") if report is None else (report.usage(), report.model)

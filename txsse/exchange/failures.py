@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from txsse.dialects.base import Dialect
@@ -20,6 +21,9 @@ _OUTCOMES: Final[dict[str, Outcome]] = {
     "upstream_timeout": "timeout",
     "shutting_down": "shutdown",
     "wake_failed": "upstream_error",
+    "owner_lost": "upstream_error",
+    "cancelled": "client_closed",
+    "replay_truncated": "client_closed",  # it read too slowly
 }
 
 
@@ -106,15 +110,16 @@ def unexpected(head: ResponseHead, dialect: Dialect) -> ProxyError | None:
     return ProxyError("upstream_invalid", f"The upstream answered {problem} where {expected} was expected.", upstream_status=head.status)
 
 
+@lru_cache(64)  # a backend has few, and each answer asks
+def is_json(content_type: bytes | None) -> bool:
+    """Does this Content-Type say JSON, with whatever parameters?"""
+    kind = (content_type or b"").partition(b";")[0].strip().lower()
+    return kind == b"application/json" or kind.endswith(b"+json")
+
+
 def no_json(head: ResponseHead) -> ProxyError | None:
     """What is wrong with a head of status below 400 where our own promised a JSON body, if anything."""
-    kind = (get(head.headers, b"content-type") or b"").partition(b";")[0].strip().lower()
-    if (
-        200 <= head.status < 300
-        and head.status != 204
-        and (kind == b"application/json" or kind.endswith(b"+json"))
-        and not is_compressed(head)
-    ):
+    if 200 <= head.status < 300 and head.status != 204 and is_json(get(head.headers, b"content-type")) and not is_compressed(head):
         return None
     return ProxyError("upstream_invalid", f"The upstream answered {head.status} where JSON was expected.", upstream_status=head.status)
 

@@ -284,7 +284,7 @@ class Machine:
             # Not what was expected here, but a stream it is.
             aligned, self._voice.dialect = True, DIALECTS["sse"]
         if not aligned or failures.is_compressed(head) or get(head.headers, b"content-length") is not None:
-            tells = self._policy.counts_tokens and head.status == 200 and (aligned or failures.no_json(head) is None)
+            tells = self._policy.counts_tokens and head.status == 200 and (aligned or failures.is_json(kind))
             return self._relay_plain(act.OpenRelay(DocumentRelay(self._voice.dialect.name)) if tells else _PLAIN)
         if self._voice.pads:
             self._voice.pads = self._commits = False  # it did not ask for this stream

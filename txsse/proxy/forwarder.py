@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from txsse.exchange import actions as act
 from txsse.exchange import events as ev
@@ -13,6 +13,9 @@ from txsse.proxy.conductor import Conductor
 from txsse.proxy.hold import Hold
 from txsse.proxy.progress import progress_of
 from txsse.upstream.servers import Server
+
+if TYPE_CHECKING:
+    from txsse.proxy.stand_ins import Instead
 
 # What tells of a server that it fails: not STALE, which every kept-alive connection comes to, nor TRUNCATED, for it did answer.
 _BLAMED: Final = frozenset((Fault.UNREACHABLE, Fault.RESET, Fault.INVALID))
@@ -64,8 +67,11 @@ class Forwarder(Conductor):
     def _await_ready(self, action: act.AwaitReady) -> None:
         if self._slot:
             self._give_slot_back()  # of the dispatch that came to nothing
-        self._hold = Hold(self.route, self._alarms, self.tally, self._waited, self._owner.instead_of_waiting(self))
+        self._hold = Hold(self.route, self._alarms, self.tally, self._waited, self._instead_of_waiting())
         self._hold.begin(self.request.received)
+
+    def _instead_of_waiting(self) -> Instead | None:
+        return self._owner.instead_of_waiting(self)
 
     def _waited(self, event: ev.Event) -> None:
         self._hold = None

@@ -281,6 +281,9 @@ class Run(Forwarder):
         if not self._live:
             self._mind_the_gap()
 
+    def _instead_of_waiting(self) -> None:
+        """What is sent in place of a wait is looked for before there is a run."""
+
     def _await_ready(self, action: act.AwaitReady) -> None:
         super()._await_ready(action)
         for subscription in list(self._subscriptions):  # sent, and come back
