@@ -34,7 +34,8 @@ events() {
     wait $!
 }
 
-body=$(printf '{"model":"demo","stream":true,"messages":[{"role":"user","content":"%s"}]}' "$question")
+question=${question//\\/\\\\} # as JSON has it
+body=$(printf '{"model":"demo","stream":true,"messages":[{"role":"user","content":"%s"}]}' "${question//\"/\\\"}")
 events "$base/v1/chat/completions" -H 'Content-Type: application/json' -H 'X-Txsse-Resume: 1' -d "$body"
 status=$?
 location=$(sed -n 's/^location: *\([^\r]*\).*/\1/Ip' "$head")

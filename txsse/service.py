@@ -86,7 +86,7 @@ class ProxyService(Service):
         self.admin_port: IListeningPort | None = None
         # What fronts stand on (txsse.front.limits.Backing): ours, and any ProxyResource of an embedder's.
         self.handler = self.proxy
-        self.limits = _within_descriptors(server)
+        self.limits = self._within_descriptors(server)
         self.budget = Budget(server.max_buffered)
         self.clock = reactor
         self.alarms = self.proxy.alarms
@@ -169,7 +169,7 @@ class ProxyService(Service):
         except Exception as error:
             self._log.error("reload refused, the old configuration stays: {error}", error=error)
             return False
-        self.limits = _within_descriptors(new.server)
+        self.limits = self._within_descriptors(new.server)
         self.budget.limit = new.server.max_buffered
         self._show_pages()
         for key in ("kind", "url", "max_bytes"):
@@ -180,6 +180,12 @@ class ProxyService(Service):
                 self._log.warn("server.{key} changes only with a restart", key=key)
         self._log.info("reloaded: {upstreams} upstreams, {routes} routes", upstreams=len(new.upstream), routes=len(new.route))
         return True
+
+    def _within_descriptors(self, server: Server) -> Server:
+        limits = _within_descriptors(server)
+        if self.proxy.streams is not None:  # each that nobody reads has a connection, too
+            self.proxy.streams.most_live = limits.max_connections
+        return limits
 
     def _show_pages(self) -> None:
         """Our own paths are ours only where something leads to them."""

@@ -402,10 +402,10 @@ def test_what_needs_nothing_is_not_attended_to_once_it_has_begun() -> None:
     for needs, attentive in (({}, False), ({"ids": True}, True), ({"follow": True}, True), ({"comments_count": False}, True)):
         listener = Listener(**needs)  # type: ignore[arg-type]  # one flag each
         listener.feed(EVENT)
-        assert listener.relay._attentive is attentive
+        assert listener.relay.attentive is attentive
     listener = Listener(ids=True)
     listener.feed(b"id: 1\ndata: x\n\n")
-    assert not listener.relay._attentive
+    assert not listener.relay.attentive
 
 
 # -- a body with blanks before it

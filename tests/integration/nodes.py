@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+
+from twisted.internet import reactor
 
 from tests.integration.bench import CHAT, DONE
 from tests.integration.caching import KEY, STOP, question, says
 from tests.integration.process import Ports, Proxy
-from txsse.testing import LAST_CHUNK, STREAM_HEAD, RecordingClient, Response, ScriptedUpstream, UpstreamConnection, chunk, free_port, sleep
+from txsse.testing import (
+    LAST_CHUNK,
+    STREAM_HEAD,
+    RecordingClient,
+    Response,
+    ScriptedUpstream,
+    UpstreamConnection,
+    chunk,
+    eventually,
+    free_port,
+    head,
+    sleep,
+)
 from txsse.testing.waiting import Reactor
 
 LISTEN = """
@@ -29,11 +44,11 @@ probe = { preset = "none" }
 [[route]]
 upstream = "main"
 [route.keepalive]
-interval = "200ms"
+interval = "{interval}"
 [route.resume]
 mode = "auto"
 grace = "400ms"
-max_readers = 4
+max_readers = 6
 [route.cache]
 mode = "opt-in"
 """
@@ -42,30 +57,55 @@ NUMBERED = "X-Txsse-Resume: 1"
 STREAM = "/-/streams/"
 JSON = "Accept: application/json"
 _EVENT = re.compile(rb"id: (\S+)\.(\d+)\ndata: ([^\n]*)\n\n")
-_COMMENT = re.compile(rb": [^\n]*\n\n?")
+_COMMENT = re.compile(rb"(?m)^: [^\n]*\n\n?")
 
 
 class Nodes:
     """
     :param names: of the proxies.
     :param peers: they know each other's addresses.
+    :param interval: of keepalives.
     :param more: of their configuration.
     """
 
-    def __init__(self, folder: Path, names: Iterable[str], *, peers: bool = False, more: str = "") -> None:
+    def __init__(self, folder: Path, names: Iterable[str], *, peers: bool = False, interval: str = "200ms", more: str = "") -> None:
         self.main = free_port()
+        self._folder = folder
+        self._ports = {name: free_port() for name in names}
+        urls = ", ".join(f'{name} = "http://127.0.0.1:{port}"' for name, port in self._ports.items())
+        self._server = f"peers = {{ {urls} }}" if peers else ""
+        self._more = ROUTES.replace("{interval}", interval) + more
+        self._started = 0
         self._proxies: dict[str, Proxy] = {}
-        ports = {name: free_port() for name in names}
-        urls = ", ".join(f'{name} = "http://127.0.0.1:{port}"' for name, port in ports.items())
-        for name, port in ports.items():
-            configuration = LISTEN.format(name=name, more=f"peers = {{ {urls} }}" if peers else "") + ROUTES + more
-            self._proxies[name] = Proxy(configuration, folder, name, Ports(main=self.main, listen=port))
+        for name in self._ports:
+            self.start(name)
+
+    def start(self, name: str) -> None:
+        """Also again, after it was killed; returns when it listens."""
+        self._started += 1
+        configuration = LISTEN.format(name=name, more=self._server) + self._more
+        ports = Ports(main=self.main, listen=self._ports[name])
+        self._proxies[name] = Proxy(configuration, self._folder, f"{name}{self._started}", ports)
+
+    def port_of(self, name: str) -> int:
+        return self._ports[name]
 
     def __getitem__(self, name: str) -> Proxy:
         return self._proxies[name]
 
     def __iter__(self) -> Iterator[Proxy]:
         return iter(self._proxies.values())
+
+    async def kill(self, name: str) -> None:
+        """Without a word, and for good."""
+        self[name].signal(signal.SIGKILL)
+        await eventually(reactor, lambda: self[name].returncode is not None)
+
+    def freeze(self, name: str) -> None:
+        self[name].signal(signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        self[name].signal(signal.SIGCONT)
 
     def stop(self) -> None:
         for proxy in self:
@@ -106,11 +146,17 @@ class World:
         client.request("GET", STREAM + sid + query, headers=[key, *headers])
         return client
 
-    async def call(self, node: str, method: str, target: str, *headers: str, key: str = KEY, port: int = 0) -> Response:
-        """The whole answer to a request on a connection of its own."""
-        client = await RecordingClient.connect(self.reactor, port or self.nodes[node].port)
+    async def operate(self, node: str, method: str, target: str) -> Response:
+        """The answer of the admin listener."""
+        client = await RecordingClient.connect(self.reactor, self.nodes[node].ports["admin"])
         self.clients.append(client)
-        client.request(method, target, headers=["Connection: close", "Content-Length: 0", key, *headers])
+        client.send(head(f"{method} {target} HTTP/1.1", ["Host: localhost", "Connection: close", "Content-Length: 0"]))
+        return await client.complete()
+
+    async def call(self, node: str, method: str, target: str, *headers: str, key: str = KEY) -> Response:
+        """The whole answer to a request on a connection of its own."""
+        client = await self.client(node)
+        client.request(method, target, headers=["Connection: close", key, *headers])
         return await client.complete()
 
     async def state(self, node: str, sid: str) -> Mapping[str, object]:
@@ -156,6 +202,8 @@ def sid_of(client: RecordingClient) -> str:
 
 def numbers(client: RecordingClient) -> list[int]:
     """Those of the events that came, in their order; each was the word that goes with it."""
+    if not client.responses:
+        return []
     found = [(int(number), data) for _, number, data in _EVENT.findall(client.body)]
     for number, data in found:
         if b'"content"' in data:

@@ -23,6 +23,7 @@ from txsse.proxy.handler import Proxy
 from txsse.proxy.resumption import ANONYMOUS
 from txsse.recordings.store import Quota
 from txsse.web.handler import Function
+from txsse.webhooks import Sender
 
 EVENTS = "Accept: text/event-stream"
 ASYNC = "Prefer: respond-async"
@@ -55,7 +56,8 @@ class _Bench:
 class FunctionBench(_Bench):
     """One function makes all predictions."""
 
-    def __init__(self, function: Function, *, slots: int = 0, memory: int = MIB, **resume: Any) -> None:
+    def __init__(self, function: Function, *, slots: int = 0, memory: int = MIB, sender: Sender | None = None, **resume: Any) -> None:
+        self._sender = sender
         self.models = HandlerModels(function, slots=slots, resume=Resume(**{"on_disconnect": "cancel", **resume}))
         self.quota = Quota(memory)
         self.service = Service(self._resource)
@@ -67,7 +69,7 @@ class FunctionBench(_Bench):
     def _resource(self, clock: MemoryReactorClock) -> IResource:
         self.jobs = Jobs(Alarms(clock), self.quota)
         self.quota.attach(self.jobs)
-        resource: IResource = PredictionsApp(self.models, self.jobs).app.resource()
+        resource: IResource = PredictionsApp(self.models, self.jobs, self._sender).app.resource()
         return resource
 
     def status(self, id: str) -> str:

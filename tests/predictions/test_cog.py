@@ -15,8 +15,6 @@ from txsse import streaming
 from txsse.web.context import Context
 
 
-
-
 def test_sse_requires_streaming_opt_in() -> None:
     def predict(input: Any) -> Iterator[str]:
         for index in range(input["count"]):

@@ -21,7 +21,7 @@ from txsse.interfaces import Exchange, Request
 from txsse.logs import AccessLog
 from txsse.proxy.admission import NOBODY, PEEK_AT_ONCE
 from txsse.proxy.answers import LONGEST_RETRY_AFTER
-from txsse.proxy.handler import Proxy
+from txsse.proxy.handler import SPREAD, Proxy
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import RequestHead, decoded_path
 
@@ -540,3 +540,65 @@ def test_decoded_paths_choose_the_dialect() -> None:
     bench.open(path=b"/v1/chat/complet%69ons?x", body=b"{}")
     (conductor,) = bench.proxy.exchanges
     assert conductor.dialect.name == "openai-chat"
+
+
+# -- streams that can be come back to
+
+RESUMING = READY + '[[route]]\nupstream = "llama"\n[route.resume]\nmode = "auto"\n'
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n"
+NUMBERED: Headers = [(b"X-Txsse-Resume", b"1"), *JSON]
+
+
+def streaming(bench: Bench, count: int) -> list[RecordingDownstream]:
+    """So many streams of one event."""
+    clients = []
+    for _ in range(count):
+        _, client = bench.open(headers=NUMBERED, body=b'{"stream":true}')
+        protocol, _ = bench.connect()
+        protocol.dataReceived(STREAM)
+        clients.append(client)
+    return clients
+
+
+@pytest.mark.parametrize(("count", "spread"), [(20, 0.0), (40, SPREAD)])
+def test_many_who_will_come_back_are_not_sent_away_all_at_once(count: int, spread: float) -> None:
+    bench = Bench(RESUMING)
+    clients = streaming(bench, count)
+    began = bench.reactor.seconds()
+    bench.proxy.shut_down()
+    bench.reactor.pump([0.005] * 200)
+    told = [next(at for at, data in client.writes if b"shutting_down" in data) - began for client in clients]
+    assert sorted(told)[-1] == pytest.approx(spread, abs=0.05)
+    assert sum(at < spread / 2 for at in told) == pytest.approx(count / 2 if spread else 0, abs=count / 8)
+    assert all(client.end == "cut" and b"\nretry: " in client.body for client in clients)
+    assert bench.proxy.streams is not None
+    assert bench.proxy.streams.live == count, "the streams themselves end last"
+    bench.proxy.end_streams()
+    assert {run.error.code for run in bench.proxy.streams if run.error is not None} == {"shutting_down"}
+    assert bench.proxy.streams.live == 0
+    assert bench.proxy.exchanges == set()
+
+
+def test_the_path_of_streams_is_ours_only_where_some_are_kept() -> None:
+    path = b"/-/streams/" + b"S" * 22
+    for configuration, status in ((RESUMING, 404), (READY, 0), (READY + '[[route]]\n[route.cache]\nmode = "all"\n', 0)):
+        _, client = Bench(configuration).open(b"GET", path)
+        assert client.status == status, configuration
+    nowhere = RESUMING.replace("[[route]]\n", '[[route]]\nmatch = { path = "/v1/**" }\n')
+    assert Bench(nowhere).screen(b"GET", path) == ""
+    assert Bench(nowhere).screen(b"GET", b"/-/stream/x") == "no_route"
+
+
+def test_streams_stay_when_a_reload_makes_no_more_of_them() -> None:
+    bench = Bench(RESUMING)
+    (client,) = streaming(bench, 1)
+    location = client.header(b"location")
+    assert location is not None
+    bench.proxy.configure(loads(READY))
+    _, again = bench.open(b"GET", location)
+    assert (again.status, again.body) == (200, b"id: %b.1\ndata: 1\n\n" % location.removeprefix(b"/-/streams/"))
+
+
+def test_a_stream_is_read_by_get() -> None:
+    _, client = Bench(RESUMING).open(b"PUT", b"/-/streams/" + b"S" * 22)
+    assert (client.status, client.header(b"allow")) == (405, b"GET")

@@ -192,3 +192,12 @@ def test_models_and_header_fields_with_a_slash_are_met() -> None:
     table = RouteTable([bind("model", model="qwen*"), bind("agent", header={"User-Agent": "kube-*"})])
     assert found(table, wanted="qwen/qwen3-8b") == "model"
     assert found(table, headers=[(b"User-Agent", b"kube-probe/1.31")]) == "agent"
+
+
+def test_who_comes_back_to_a_run_is_a_reader_of_its_route() -> None:
+    route = model.Route(name="r", resume=model.Resume(mode="auto"))
+    bound = BoundRoute.bind(route, cast(Backend, FakeBackend()), "test", TrustedProxies())
+    bound.prepare()
+    assert bound.for_runs is not None and bound.for_readers is not None
+    assert bound.for_runs.policy.unheard and not bound.for_readers.policy.unheard
+    assert bound.for_runs.for_readers is bound.for_readers

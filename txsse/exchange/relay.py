@@ -124,28 +124,32 @@ class StreamRelay:
     :param witness: told of everything that is let through, until it has seen enough.
     :param follow: upstream may tell of its progress.
     :param usage: notes what it tells of tokens.
+    :ivar tracker: where it may be cut.
+    :ivar attentive: more is to be done with what is let through than to look for its end and its usage.
+    :ivar terminated: the terminal event was let through.
     """
 
     __slots__ = (
-        "_attentive",
         "_comments_count",
         "_dialect",
         "_ends",
         "_filters",
         "_follow",
         "_fresh",
-        "_tracker",
         "_turns",
         "_usage",
         "_usage_word",
         "_watch_ids",
         "_witness",
         "_word",
+        "attentive",
         "id_seen",
         "progress",
         "quiet",
         "spoke",
         "started",
+        "terminated",
+        "tracker",
     )
 
     def __init__(
@@ -162,7 +166,7 @@ class StreamRelay:
         follow: bool,
         usage: UsageWitness | None = None,
     ) -> None:
-        self._tracker = LineTracker(hold_bytes) if dialect.by_lines else BoundaryTracker(hold_bytes)
+        self.tracker = LineTracker(hold_bytes) if dialect.by_lines else BoundaryTracker(hold_bytes)
         self._dialect = dialect
         self._ends = dialect.terminal_pattern  # until it has
         self._word = dialect.terminal_word
@@ -175,17 +179,18 @@ class StreamRelay:
         self._filters = filters
         self._witness = witness
         self._follow = follow
-        self._attentive = True
+        self.attentive = True
         self.started = False  # an event was let through
         self.spoke = spoke
         self.id_seen = False
         self.quiet = False
+        self.terminated = False
         self.progress: Progress | None = None  # what upstream told of it, until it told anything else
 
     def feed(self, data: bytes) -> bytes:
-        was_raw = self._tracker.raw
-        passed = self._tracker.feed(data)
-        out = self._attend(passed, was_raw) if self._attentive else passed
+        was_raw = self.tracker.raw
+        passed = self.tracker.feed(data)
+        out = self._attend(passed, was_raw) if self.attentive else passed
         if self._ends is not None and passed.rfind(self._word) >= 0 and self._ends.search(passed):
             # Past the hold bound it begins inside an event: what it begins with is not the beginning of a line.
             self._look_for_end(b":" + passed if was_raw else passed)
@@ -194,8 +199,8 @@ class StreamRelay:
         return out
 
     def end(self) -> bytes:
-        rest = self._tracker.end()
-        out = self._attend(rest, False) if self._attentive and rest else rest
+        rest = self.tracker.end()
+        out = self._attend(rest, False) if self.attentive and rest else rest
         # A last event without its blank line is no event to a parser, but an upstream that wrote its terminal line did finish.
         if self._ends is not None and self._ends.search(rest):
             self._look_for_end(rest + b"\n\n")
@@ -207,16 +212,17 @@ class StreamRelay:
         return (None, "") if self._usage is None else self._usage.read()
 
     def may_speak(self) -> bool:
-        return self._tracker.at_boundary
+        return self.tracker.at_boundary
 
     @property
     def cut_inside_event(self) -> bool:
         """Part of an unfinished event is with the client: no frame of ours can be understood any more."""
-        return self._tracker.raw
+        return self.tracker.raw
 
     def _look_for_end(self, frames: bytes) -> None:
         if self._dialect.is_terminal(frames):
             self._ends = None
+            self.terminated = True
             self._turns.turned(Phase.TERMINAL)
 
     def _attend(self, out: bytes, was_raw: bool) -> bytes:
@@ -225,7 +231,7 @@ class StreamRelay:
         if self._fresh and out:
             out = self._begin(out)
         if not self._comments_count:
-            self.quiet = bool(out) and not was_raw and not self._tracker.held and not self._dialect.event_pattern.search(out)
+            self.quiet = bool(out) and not was_raw and not self.tracker.held and not self._dialect.event_pattern.search(out)
         if self._watch_ids and _ID_LINE.search(out):
             self.id_seen, self._watch_ids = True, False
         if self._follow and self._dialect.event_pattern.search(out):
@@ -236,7 +242,7 @@ class StreamRelay:
             self.started = True
             self._turns.turned(Phase.FIRST_EVENT)
         needed = self._filters or self._witness or self._watch_ids or self._follow
-        self._attentive = bool(needed) or not (self.started and self._comments_count)
+        self.attentive = bool(needed) or not (self.started and self._comments_count)
         return out
 
     def _begin(self, out: bytes) -> bytes:

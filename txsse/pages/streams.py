@@ -6,8 +6,9 @@ import json
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from txsse.proxy.admission import wants_state
 from txsse.proxy.cors import cors_headers, is_preflight, preflight_headers
-from txsse.wire.headers import Headers, tokens
+from txsse.wire.headers import Headers
 from txsse.wire.http1 import RequestHead
 
 if TYPE_CHECKING:
@@ -57,12 +58,6 @@ def is_for_pages(head: RequestHead, page: StreamsPage) -> bool:
         return False
     sid = head.path[len(STREAMS) :].partition(b"?")[0].partition(b"/")[0]
     return is_preflight(head) or not page.passes_on(head, sid.decode("latin-1"))
-
-
-def wants_state(headers: Headers) -> bool:
-    """Who takes JSON, and no events, asks how a stream stands."""
-    kinds = {member.partition(b";")[0].strip() for member in tokens(headers, b"accept")}
-    return b"application/json" in kinds and b"text/event-stream" not in kinds
 
 
 async def tell(page: StreamsPage, request: IRequest, sid: str, headers: Headers, *, end: bool) -> bytes:

@@ -12,8 +12,9 @@ from txsse.clock import Alarm, Alarms
 from txsse.config.model import Resume
 from txsse.errors import ProxyError
 from txsse.predictions.reading import Reading
+from txsse.recordings.numbering import number
 from txsse.recordings.recording import Recording, Space
-from txsse.web.events import ServerSentEvent, encode
+from txsse.web.events import Encoded, ServerSentEvent, encode
 from txsse.web.prediction import Prediction
 from txsse.webhooks.channel import Channel
 
@@ -203,9 +204,14 @@ class Job:
         if event.event == "completed":
             self._completed()
             return
-        readers = bool(self._readings) and not any(reading.waits for reading in self._readings)
-        self.recording.append(encode(event), self._alarms.seconds(), needed=readers)
-        self._wake()
+        recording, data = self.recording, encode(event)
+        live = [reading for reading in self._readings if reading.waits]
+        recording.append(data, self._alarms.seconds(), needed=not live and bool(self._readings))
+        if live:
+            seq = recording.last
+            told = Encoded(number(self.sid.encode("ascii"), seq, [data]))
+            for reading in live:
+                reading.tell(seq, told)
         self._mind_the_gap()
         webhook = self._webhook
         if webhook is not None and event.event == "output":
@@ -219,13 +225,10 @@ class Job:
         if webhook is not None:
             webhook.completed(self.prediction.document)
         self._ended(self)
-        self._wake()
+        for reading in list(self._readings):
+            reading.tell(0, None)
         for waiting in list(self._outcomes):
             waiting.callback(None)
-
-    def _wake(self) -> None:
-        for reading in list(self._readings):
-            reading.wake()
 
     def _room(self, count: int) -> bool:
         if self._document_size + count > self.resume.max_bytes or not self._space.take(count):

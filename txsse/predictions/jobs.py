@@ -87,9 +87,19 @@ class Jobs:
         self._gone.pop(job.name, None)
 
     def _ended(self, job: Job) -> None:
-        size, name = job.size + PER_JOB, job.name
+        size = job.size + PER_JOB
         self.bytes_used += size
-        self._over[name] = (size, self.alarms.set(job.resume.ttl, lambda: self.forget(name)))
+        self._over[job.name] = (size, self._forget_later(job))
+
+    def _forget_later(self, job: Job) -> Alarm:
+        return self.alarms.set(job.resume.ttl, lambda: self._expire(job))
+
+    def _expire(self, job: Job) -> None:
+        """Its time is up; but who is in the middle of it may read it to its end."""
+        if job.followers:
+            self._over[job.name] = (self._over[job.name][0], self._forget_later(job))
+        else:
+            self.forget(job.name)
 
     def forget(self, name: Name) -> None:
         """Keep its name only. Its readers keep what they have of it."""
@@ -108,8 +118,9 @@ class Jobs:
         self._space.give(PER_JOB)
 
     def evict(self) -> None:
-        """Give memory back: that of the one that has been over longest."""
-        self.forget(next(iter(self._over)))
+        """Give memory back: that of the one that has been over longest, of those that nobody reads now if there are any."""
+        unread = (name for name in self._over if not self._jobs[name].followers)
+        self.forget(next(unread, None) or next(iter(self._over)))
 
     def close(self) -> None:
         """Nothing is forgotten any more."""

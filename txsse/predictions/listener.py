@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from txsse.webhooks.sender import Sender
 
 
-def serve_predictions(models: Models, jobs: Jobs, sender: Sender | None, is_ours: Callable[[RequestHead], bool], reactor: IReactorTime) -> Pages:
+def serve_predictions(
+    models: Models, jobs: Jobs, sender: Sender | None, is_ours: Callable[[RequestHead], bool], reactor: IReactorTime
+) -> Pages:
     """The HTTP API of *models*, for the listeners of a proxy.
 
     :param is_ours: true of the head of a request for it.

@@ -31,7 +31,7 @@ class Reading(AsyncIterator[Encoded]):
         self._after = after
         self._gap = gap
         self._over = False
-        self._news: Deferred[None] | None = None
+        self._news: Deferred[Encoded | None] | None = None
 
     async def __anext__(self) -> Encoded:
         while (events := self._next()) is None:
@@ -40,19 +40,22 @@ class Reading(AsyncIterator[Encoded]):
             news = self._news = Deferred()
             self.waits = True
             self._job.moved()
-            await news
+            told = await news
+            if told is not None:
+                return told
         return events
 
     async def aclose(self) -> None:
         self._over = True
         self._job.close(self)
 
-    def wake(self) -> None:
-        """There is more."""
+    def tell(self, seq: int, event: Encoded | None) -> None:
+        """What is new is handed to who waits, for it may not be written down; *event* is number *seq*, ``None``: look for yourself."""
         news, self._news = self._news, None
         if news is not None:
             self.waits = False
-            news.callback(None)
+            self._after = seq if event is not None else self._after
+            news.callback(event)
 
     def _next(self) -> Encoded | None:
         """What is to be sent next; ``None``: nothing yet, or (``_over``) any more."""

@@ -82,6 +82,12 @@ def _is_events(media_range: bytes) -> bool:
     return kind == b"text/event-stream" and not any(_NEVER.fullmatch(parameter) for parameter in parameters)
 
 
+def wants_state(headers: Headers) -> bool:
+    """Who takes JSON, and no events, asks how a stream stands."""
+    kinds = {member.partition(b";")[0].strip() for member in tokens(headers, b"accept")}
+    return b"application/json" in kinds and b"text/event-stream" not in kinds
+
+
 class Nobody:
     """The exchange of a request that was answered at once."""
 

@@ -137,8 +137,9 @@ class Caching:
         self._wall = wall
         self._space = space
         self._lookup = lookup
-        self._runs: dict[bytes, Run] = {}  # those that can be joined
+        self._runs: dict[bytes, list[Run]] = {}  # under way; the last to begin is joined
         self._questions: dict[Run, Question] = {}
+        self._outdated: set[Run] = set()  # under way, but their answers are not to be kept
         self._settling: dict[bytes, list[Deferred[None]]] = {}  # being looked through: who waits for the verdict
 
     # -- looking up
@@ -170,9 +171,9 @@ class Caching:
             return Found("hit", source=Stored(entry, self._alarms, asking.route.config.cache, by_lines=DIALECTS[entry.dialect].by_lines))
         if control.only_if_cached:
             return _not_there()
-        run = self._runs.get(question.key)
-        if run is not None and run.joinable and asking.route.config.cache.coalesce:
-            return Found("coalesced", source=run)
+        runs = self._runs.get(question.key)
+        if runs is not None and runs[-1].joinable and asking.route.config.cache.coalesce:
+            return Found("coalesced", source=runs[-1])
         return Found("miss", question=question)
 
     def _question(self, asking: Asking) -> Generator[Deferred[Any] | None, None, Question]:
@@ -211,7 +212,7 @@ class Caching:
             yield verdict
         entry = yield from self._get(question.key, control)
         if entry is None and asking.route.config.cache.convert:
-            for other in twins(question.digest, streamed=question.streamed):
+            for other in twins(question.digest, streamed=question.streamed, unless_told=asking.dialect.streams_unless_told):
                 twin = yield from self._get(_key(asking, question.credential, other), control)
                 entry = None if twin is None else _converted(twin, question)
                 if entry is not None:
@@ -260,7 +261,7 @@ class Caching:
 
     def began(self, run: Run, question: Question) -> None:
         """*run* asks upstream what *question* is; whoever asks it meanwhile may join."""
-        self._runs[question.key] = run
+        self._runs.setdefault(question.key, []).append(run)
         # A long stream must not keep its prompt in memory, but for those who want to be told of it at the end.
         self._questions[run] = question if self._lookup is not None else attrs.evolve(question, body=b"")
 
@@ -272,7 +273,7 @@ class Caching:
     def run_complete(self, run: Run) -> None:
         """A clean end (:class:`~txsse.proxy.run.RunWatcher`): keep it, if it may be kept."""
         question = self._questions.get(run)
-        if question is not None:
+        if question is not None and run not in self._outdated:
             try:
                 self._consider(run, question)
             except Exception:
@@ -285,6 +286,7 @@ class Caching:
         if reason:
             self._metrics.cache_refusals[reason] += 1
             return
+        self._supersede(run, question.key)
         body, ends, times = run.recording.joined()
         run.let_go()
         kind = get(head.headers, b"content-type")
@@ -317,6 +319,11 @@ class Caching:
         looking.addErrback(self._not_stored)
         looking.addCallback(lambda _: self._settled(question.key))
 
+    def _supersede(self, run: Run, key: bytes) -> None:
+        """What began before *run* and ends after it is not to replace its answer with an older one."""
+        runs = self._runs[key]
+        self._outdated.update(runs[: runs.index(run)])
+
     def _give_back(self, result: T, size: int) -> T:
         self._space.give(size)
         return result
@@ -347,8 +354,16 @@ class Caching:
     def run_over(self, run: Run) -> None:
         """The end, whatever it was."""
         question = self._questions.pop(run, None)
-        if question is not None and self._runs.get(question.key) is run:
-            del self._runs[question.key]
+        self._outdated.discard(run)
+        if question is not None:
+            self._leave(run, question.key)
+
+    def _leave(self, run: Run, key: bytes) -> None:
+        runs = self._runs.get(key, [])
+        if run in runs:
+            runs.remove(run)
+            if not runs:
+                del self._runs[key]
 
     @property
     def now(self) -> float:
@@ -385,10 +400,20 @@ class Caching:
                 )
 
     def purge(self, route: str | None) -> int:
+        for run, question in self._questions.items():
+            if route is None or question.route == route:
+                self._outdate(run, question.key)
         return self.store.purge(route)
 
     def delete(self, key: bytes) -> bool:
+        for run in list(self._runs.get(key, ())):
+            self._outdate(run, key)
         return self.store.delete(key)
+
+    def _outdate(self, run: Run, key: bytes) -> None:
+        """Who reads it goes on; but nobody is told an answer to what was asked before a purge."""
+        self._outdated.add(run)
+        self._leave(run, key)
 
 
 def _wanted(fields: Headers) -> bool | None:
@@ -404,9 +429,11 @@ def _not_there() -> Found:
 
 def _key(asking: Asking, scope: bytes, summary: Digest) -> bytes:
     request, route = asking.request, asking.route
+    upstream = route.backend.config
+    host = (request.host,) if upstream.host == "preserve" else ()  # then it decides too
     return make_key(
         route=route.name,
-        upstream=repr((route.backend.config.name, route.backend.config.all_urls)).encode(),
+        upstream=repr((upstream.name, upstream.all_urls, *host)).encode(),
         method=request.head.method,
         target=request.path,
         dialect=asking.dialect.name,

@@ -490,6 +490,8 @@ class Proxy:
             admission.shut_down()
             request = admission.request
             self.refuse(failures.shutting_down(), request.head, request.path, request.peer, admission.downstream)
+        for run in () if self.streams is None else self.streams:
+            run.closing = True
         readers = [each for each in self.exchanges if each.may_come_back]
         step = SPREAD / len(readers) if len(readers) > FEW else 0.0
         for number, reader in enumerate(readers if step else ()):

@@ -6,18 +6,22 @@ keepalives and flow control as for any upstream. Where that one is gone, so is t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from txsse.config import model
 from txsse.config.secret import Secret
 from txsse.dialects import DIALECTS
-from txsse.errors import ProxyError
+from txsse.errors import CODES, ProxyError
+from txsse.exchange import actions as act
 from txsse.exchange import events as ev
+from txsse.exchange.table import State
 from txsse.interfaces import Failed, Fault
 from txsse.proxy.forwarded import TrustedProxies
 from txsse.proxy.forwarder import Forwarder
 from txsse.proxy.routes import BoundRoute
+from txsse.recordings.courses import is_error
 from txsse.upstream.backend import Backend
 from txsse.wire.headers import get, without
 from txsse.wire.http1 import ResponseHead
@@ -35,7 +39,11 @@ DIALECT: Final = b"x-txsse-dialect"
 class PeerForwarder(Forwarder):
     """The conductor of a request for a stream that another proxy keeps."""
 
-    __slots__ = ()
+    __slots__ = ("_last",)
+
+    def begin(self) -> None:
+        self._last = b""
+        super().begin()
 
     def response_started(self, head: ResponseHead) -> None:
         spoken = get(head.headers, DIALECT)
@@ -51,8 +59,33 @@ class PeerForwarder(Forwarder):
             return
         self._landed()
         self._collector = None
+        if failed.fault is Fault.TRUNCATED and (error := _error_in(self._last)) is not None:
+            self._drive(ev.UpstreamFailed(error))
+            return
         text = f"The proxy that kept this stream cannot be reached ({failed.detail}). Send the request anew."
         self._drive(ev.UpstreamFailed(ProxyError("owner_lost", text)))
+
+    def _relayed(self, data: bytes, now: float) -> None:
+        self._last = data
+        super()._relayed(data, now)
+
+    def _send(self, action: act.Send | act.Commit) -> None:
+        machine = self._machine
+        if machine is None or machine.state is not State.FAILING or _error_in(self._last) is None:  # the client was told already
+            super()._send(action)
+
+
+def _error_in(told: bytes) -> ProxyError | None:
+    """The error that what a peer told ends with: its last word."""
+    for line in told.rstrip().rpartition(b"\n\n")[2].splitlines():
+        try:
+            found = json.loads(line.removeprefix(b"data:"))
+        except ValueError:
+            continue
+        if is_error(found) or found.get("type") == "response.failed":
+            code = found["error"].get("code") if isinstance(found.get("error"), dict) else None
+            return ProxyError(code if code in CODES else "upstream_error", "The stream ended with an error.")
+    return None
 
 
 class Peers:

@@ -12,6 +12,7 @@ from txsse.dialects.usage import Usage
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import events as ev
+from txsse.exchange.relay import StreamRelay
 from txsse.exchange.table import State
 from txsse.exchange.voice import HoldStatus
 from txsse.proxy.conductor import Conductor
@@ -148,6 +149,21 @@ class Reader(Conductor):
         if self._starting and self.tally.relayed >= MOST_AT_ONCE:
             self._starting = False
             self._take_breath()
+
+    def pass_through(self, data: bytes, now: float) -> None:
+        relay = self._relay
+        if not isinstance(relay, StreamRelay) or relay.attentive or not relay.tracker.clean:
+            self.body_received(data)
+            return
+        tally = self.tally
+        self.read = self.wrote = now
+        tally.bytes_out += len(data)
+        tally.relayed += len(data)
+        try:
+            self.downstream.write(data)
+        except Exception:
+            self._log.failure("an exchange broke")
+            self._break_off()
 
     def response_ended(self) -> None:
         try:

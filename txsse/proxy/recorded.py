@@ -15,7 +15,7 @@ from txsse.dialects import DIALECTS, Dialect
 from txsse.dialects.shapes import dump
 from txsse.errors import ProxyError
 from txsse.interfaces import Downstream, Exchange, Request
-from txsse.proxy.admission import NOBODY, Admission, Members
+from txsse.proxy.admission import NOBODY, Admission, Members, wants_state
 from txsse.proxy.caching import Caching, Found
 from txsse.proxy.conductor import Conductor, Owner
 from txsse.proxy.cors import cors_headers
@@ -27,6 +27,7 @@ from txsse.proxy.resumption import (
     Resumption,
     body_hash,
     claim_of,
+    named_in,
     place_notes,
     responds_async,
     scope_or_anonymous,
@@ -277,11 +278,11 @@ class RecordedRequests:
         """
         dialect: Dialect | None = None
         try:
-            sid, query = split_path(request.path)
-            if (keeper := self._keeper(sid, request)) is not None:
-                streams = request.head.method == b"GET"
+            if (keeper := self._keeper(named_in(request.path), request)) is not None:
+                streams = request.head.method == b"GET" and not wants_state(request.head.headers)
                 traits: Traits = {**_FOREIGN, "streaming": streams, "commits": streams, "request_id": request_id}
                 return self._pass_on(keeper, request, downstream, traits)
+            sid, query = split_path(request.path)
             if request.head.method != b"GET":
                 raise ProxyError("bad_request", "A stream is read by GET.", status=405, allow=b"GET")
             if self._is_elsewhere(sid):

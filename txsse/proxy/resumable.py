@@ -27,6 +27,7 @@ class ResumableRun(Run):
     :ivar scope: hash of the credential that it belongs to.
     :ivar created: Unix time.
     :ivar background: who asked does not wait for it: that nobody reads it is no reason to end it sooner than ``resume.max_orphan``.
+    :ivar closing: this process ends: who reads is sent away, and that nobody reads is no reason to end it in any other way.
     :ivar kept: it can be come back to. Not any more once an event has come that is longer than all that may be kept.
     :ivar sharing: what other machines read is written there.
     """
@@ -38,6 +39,7 @@ class ResumableRun(Run):
         "_splitter",
         "_why",
         "background",
+        "closing",
         "created",
         "kept",
         "resume",
@@ -53,7 +55,7 @@ class ResumableRun(Run):
         self.sid = sid
         self.scope = scope
         self.created = created
-        self.background = False
+        self.background = self.closing = False
         self.kept = True
         self.resume: Resume = self.home.config.resume
         self._splitter = Splitter()
@@ -83,13 +85,18 @@ class ResumableRun(Run):
             self._abandoned()
 
     def _abandoned(self) -> None:
-        if self._elsewhere:
+        if self._elsewhere or self.closing:
             return
         how = "continue" if self.background else self.resume.on_disconnect
         if how == "cancel":
             self.client_gone()
         else:
             self._run_on(self.resume.grace if how == "grace" else self.resume.max_orphan)
+
+    @property
+    def orphaned(self) -> bool:
+        """It runs, and nobody reads it."""
+        return self._orphan is not None and not self.over
 
     def let_run(self) -> None:
         """Who asked does not wait for it."""
@@ -141,6 +148,11 @@ class ResumableRun(Run):
         return self.kept and self.streamed and not self._by_lines and not self._splitter.own_ids
 
     @property
+    def is_mute(self) -> bool:
+        """No error can be told after upstream's head."""
+        return not self.dialect.error_after_their_head and not self.home.policy.error_event
+
+    @property
     def last_whole(self) -> int:
         """The number of the last event that a reader could name: it has an end."""
         return self.recording.last - self._splitter.open
@@ -178,9 +190,15 @@ class ResumableRun(Run):
             with_ids = interleave(told, between) if between else b"".join(told)
         else:
             with_ids = data
+        goes_through = self._goes_through()
         for subscription in live:
-            if out := with_ids if subscription.numbers else data:
-                subscription.follower.body_received(out)
+            if subscription.numbers and with_ids is not data:
+                if with_ids:
+                    subscription.follower.body_received(with_ids)
+            elif goes_through:
+                subscription.follower.pass_through(data, now)
+            else:
+                subscription.follower.body_received(data)
         if not self._live:
             self._mind_the_gap()
 
@@ -218,6 +236,13 @@ class Place(Subscription):
     def __init__(self, run: ResumableRun, follower: Follower) -> None:
         super().__init__(run, follower)
         self._after = min(follower.after, run.recording.last)
+
+    def begin(self) -> None:
+        run = self._run
+        if isinstance(run, ResumableRun) and run.error is not None and run.is_mute and self._after >= run.recording.last:
+            self._tell_end()  # before there is a head: else the client would learn nothing, and come back again
+        else:
+            super().begin()
 
     def _read(self, run: Run) -> tuple[bytes, int]:
         assert isinstance(run, ResumableRun)

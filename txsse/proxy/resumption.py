@@ -114,6 +114,11 @@ def place_notes(run: ResumableRun, gap: int) -> Headers:
     return [*notes, (b"X-Stream-Gap", b"%d" % gap)] if gap else notes
 
 
+def named_in(path: bytes) -> str:
+    """What stands where the id of a stream stands, in any path below :data:`PATH`."""
+    return path[len(PATH) :].partition(b"?")[0].partition(b"/")[0].decode("latin-1")
+
+
 def split_path(path: bytes) -> tuple[str, dict[bytes, bytes]]:
     """The id and the parameters of a request for a stream.
 

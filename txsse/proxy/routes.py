@@ -171,8 +171,8 @@ class BoundRoute:
             policy = run_policy(self.policy)
             if self.resumes:  # an event that can be kept is kept whole
                 policy = attrs.evolve(policy, hold_bytes=max(policy.hold_bytes, self.config.resume.max_bytes))
-            self.for_runs = attrs.evolve(self, policy=policy)
             self.for_readers = attrs.evolve(self, policy=reader_policy(self.policy))
+            self.for_runs = attrs.evolve(self, policy=policy)  # after those: who comes back to a run is one of them
 
     def dialect(self, path: str) -> Dialect:
         """The one that a request for this decoded path speaks."""

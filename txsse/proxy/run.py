@@ -46,6 +46,9 @@ class Follower(Receiver, Protocol):
     numbers: bool
     """It wants events with ids of ours."""
 
+    def pass_through(self, data: bytes, now: float) -> None:
+        """As ``body_received``, of whole events none of which is the terminal one (:meth:`Run._goes_through`)."""
+
     def go_on(self, *, cold: bool) -> None:
         """The run has been sent upstream."""
 
@@ -107,6 +110,7 @@ class Run(Forwarder):
         "_corked_for",
         "_live",
         "_subscriptions",
+        "_uneven",
         "_waiting",
         "_watcher",
         "error",
@@ -162,6 +166,7 @@ class Run(Forwarder):
         self.followers: set[Follower] = set()
         self.whole = False
         self._charged = False
+        self._uneven = 0
         self._watcher = watcher
         self._waiting: set[Follower] = set()
         self._subscriptions: set[Subscription] = set()
@@ -276,10 +281,24 @@ class Run(Forwarder):
             recording.pass_by()
         else:
             recording.append(data, now, needed=not live and bool(self._subscriptions))
-        for subscription in live:
-            subscription.follower.body_received(data)
+        if self._goes_through():
+            for subscription in live:
+                subscription.follower.pass_through(data, now)
+        else:
+            for subscription in live:
+                subscription.follower.body_received(data)
         if not self._live:
             self._mind_the_gap()
+
+    def _goes_through(self) -> bool:
+        """What the relay has let through last, it has let through as it came: whole events, and none that ends the stream. There is nothing
+        in it for a reader's relay to find, if that is at a boundary too. Asked once after each read.
+        """
+        relay = self._relay
+        if not isinstance(relay, StreamRelay):
+            return False
+        before, self._uneven = self._uneven, relay.tracker.uneven
+        return before == self._uneven and not relay.terminated
 
     def _instead_of_waiting(self) -> None:
         """What is sent in place of a wait is looked for before there is a run."""

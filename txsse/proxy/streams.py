@@ -22,6 +22,10 @@ from txsse.proxy.run import Run
 REMEMBERED: Final = 600.0
 """Seconds for which the id of a forgotten stream is remembered."""
 MOST_REMEMBERED: Final = 10_000
+PER_STREAM: Final = 4096
+"""Bytes that a stream which is over takes besides its recording."""
+MOST_LIVE: Final = 1000
+"""Streams that may run at a time where nobody says otherwise."""
 
 
 @attrs.frozen
@@ -66,10 +70,12 @@ class Streams:
     """Of one proxy.
 
     :ivar bytes_used: by streams that are over: what can be given back.
+    :ivar most_live: streams that may run at a time, unless somebody reads each of them: clients that leave do not free what they asked for.
     """
 
     def __init__(self, alarms: Alarms, count: Callable[[str], None]) -> None:
         self.bytes_used = 0
+        self.most_live = MOST_LIVE
         self._alarms = alarms
         self._count = count
         self._kept: dict[str, _Kept] = {}
@@ -90,9 +96,18 @@ class Streams:
 
     def add(self, run: ResumableRun, claim: Claim | None = None, body: bytes = b"") -> None:
         """*run* can be found from now on; *claim* leads to it for whoever sends the same *body* (a hash)."""
+        if self.live >= self.most_live:
+            self._end_an_orphan()
         kept = self._kept[run.sid] = _Kept(run, claim, body)
         if claim is not None:
             self._claims[claim] = kept
+
+    def _end_an_orphan(self) -> None:
+        """The oldest."""
+        for kept in self._kept.values():
+            if kept.run.orphaned:
+                kept.run.cancel(ProxyError("cancelled", "The stream was ended: nobody read it, and there were too many."))
+                return
 
     def knows(self, sid: str) -> bool:
         """It is kept here, or was."""
@@ -140,10 +155,13 @@ class Streams:
             return
         if run.head is None or run.head.status >= 400:
             self._unclaim(kept)  # nothing was begun: who tries again wants another try
+        there_is_room = run.recording.charge(PER_STREAM)
         kept.size = run.recording.size
         self.bytes_used += kept.size
         self._over[kept.run.sid] = None
         self._forget_later(kept)
+        if not there_is_room:
+            self.forget(kept.run.sid)
 
     def _forget_later(self, kept: _Kept) -> None:
         kept.forgetting = self._alarms.set(kept.run.resume.ttl, lambda: self._expire(kept))

@@ -74,15 +74,17 @@ def digest(body: bytes, ignore: frozenset[str]) -> Generator[None, None, Digest]
     return Digest(rest, stream, stream_options, deterministic)
 
 
-def twins(digest: Digest, *, streamed: bool) -> list[Digest]:
+def twins(digest: Digest, *, streamed: bool, unless_told: bool = False) -> list[Digest]:
     """The digests of requests that ask for the same answer in the other form; each gives :func:`make_key` the twin's key.
 
     Of a stream: ``stream`` left out or false, without ``stream_options``. Of a document: ``stream`` true, and ``stream_options`` left out,
     ``{"include_usage":true}`` or ``{"include_usage":false}``.
 
     :param streamed: the answer to this request is a stream.
+    :param unless_told: so is that to one without ``stream``.
     """
-    forms = _DOCUMENTS if streamed else _STREAMS
+    told = _STREAMS if not streamed else _DOCUMENTS
+    forms = told if streamed is unless_told else (_UNTOLD, *told)
     return [attrs.evolve(digest, stream=stream, options=options) for stream, options in forms if stream != digest.stream]
 
 
@@ -154,4 +156,5 @@ _STREAMS: Final = (
     (b"true", _stream_options(b'{"include_usage":true}')),
     (b"true", _stream_options(b'{"include_usage":false}')),
 )
-_DOCUMENTS: Final = ((None, None), (b"false", None))
+_DOCUMENTS: Final = ((b"false", None),)
+_UNTOLD: Final = (None, None)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from txsse.config.cache import store_file
 from txsse.config.model import Configuration
@@ -14,8 +13,6 @@ from txsse.recordings.store import MemoryStore, Quota, Store
 
 if TYPE_CHECKING:
     from txsse.redis.link import RedisLink
-
-_log = Logger()
 
 
 class Opened:
@@ -56,14 +53,7 @@ def open_store(configuration: Configuration, reactor: Any) -> Opened:
         from txsse.redis.cache import RedisStore
         from txsse.redis.link import RedisLink
 
-        link = RedisLink(store.url, reactor, changed=_changed)
+        link = RedisLink(store.url, reactor)
         link.start()
         return Opened(RedisStore(link, quota), quota, link)
     return Opened(MemoryStore(quota), quota)
-
-
-def _changed(why: str) -> None:
-    if why:
-        _log.warn("redis is not to be reached ({why}): this process goes on by itself", why=why)
-    else:
-        _log.info("redis is there")

@@ -127,6 +127,14 @@ class Recording:
         page.pieces.append(piece)
         page.stamps.append(now - self._began)
 
+    def charge(self, count: int) -> bool:
+        """*count* bytes more for what is kept along with it; ``False``: there are none left."""
+        taken = self._space.take(count)
+        if taken:
+            self._page.taken += count
+            self.size += count
+        return taken
+
     def pass_by(self) -> None:
         """A piece that everybody has read and nobody needs, of a torn recording."""
         self.last += 1

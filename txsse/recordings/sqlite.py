@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from txsse.recordings.entry import Entry
-from txsse.recordings.sqlite_file import Corrupt, File, Gone, Touched
+from txsse.recordings.sqlite_file import Corrupt, Erased, File, Gone, Touched
 from txsse.recordings.store import MemoryStore, Quota, Reason, Summary, summarize
 
 MOST_WAITING: Final = 128
@@ -124,25 +124,30 @@ class SqliteStore:
         known = self._drop(entry.key)
         kept = self._memory.put(entry, now)
         if kept and self._closing is None and self._waiting < MOST_WAITING:
-            self._write(entry, now)
+            self._write(entry, now, replaces=known)
             return True
         self.dropped += kept
         if known:
             self._tell(self._file.delete, entry.key)  # the older one must not come back
         return kept
 
-    def _write(self, entry: Entry, now: float) -> None:
+    def _write(self, entry: Entry, now: float, *, replaces: bool) -> None:
         summary = self._filed[entry.key] = summarize(entry)
         touched, self._touched = self._touched, {}
         self._waiting += 1
         # What waits is not in the quota, so it must not be what keeps the entry in memory.
-        writing = self._run(self._write_in_thread, ref(entry), entry.key, now, touched)
+        writing = self._run(self._write_in_thread, ref(entry), entry.key, now, touched, replaces)
         writing.addErrback(self._complain).addCallback(self._written, summary)
 
-    def _write_in_thread(self, reference: ref[Entry], key: bytes, now: float, touched: Touched) -> Gone | None:
+    def _write_in_thread(self, reference: ref[Entry], key: bytes, now: float, touched: Touched, replaces: bool) -> Gone | None:
         entry = reference()
         if entry is not None:
-            return self._file.write(entry, now, touched)
+            try:
+                return self._file.write(entry, now, touched)
+            except sqlite3.Error:
+                if replaces:
+                    self._file.delete(key)  # the older one must not come back
+                raise
         self._file.delete(key)
         return None
 
@@ -209,7 +214,7 @@ class SqliteStore:
     def _complain(self, failure: Failure) -> None:
         if failure.check(CancelledError):
             failure.raiseException()
-        if failure.check(Corrupt) or not 0 <= self._now - self._complained < COMPLAINT_INTERVAL:
+        if failure.check(Corrupt, Erased) or not 0 <= self._now - self._complained < COMPLAINT_INTERVAL:
             self._complained = self._now
             self._log.warn("the store {path} failed: {why}", path=self._path, why=failure.getErrorMessage())
 

@@ -57,11 +57,16 @@ class Corrupt(Exception):
     """The file was no sound database and has been moved aside; the next use begins a fresh one."""
 
 
+class Erased(Exception):
+    """Something could not be deleted, and all of the file went instead; the next use begins a fresh one."""
+
+
 class File:
     """The database at *path*, opened when it is first used and again after every failure.
 
     Every method but :meth:`close` may raise :exc:`sqlite3.Error`, :exc:`OSError`, :exc:`Corrupt`, and :exc:`ValueError` if the file
-    belongs to another program.
+    belongs to another program. What is to be deleted is not told again by anybody who opens the file later, even if its disk is full
+    or somebody has locked it: rather than that all of it goes, with :exc:`Erased`.
 
     :param limit: bytes that the file may have; the least recently used entries go first. Its journal (``-wal``) comes on top.
     """
@@ -106,14 +111,14 @@ class File:
         return self._use(work)
 
     def delete(self, key: bytes) -> None:
-        self._use(lambda connection: connection.execute("DELETE FROM entries WHERE key = ?", (key,)))
+        self._erase(lambda connection: connection.execute("DELETE FROM entries WHERE key = ?", (key,)))
 
     def expire(self, key: bytes, now: float) -> None:
         """Delete the entry of *key*, unless another process has put a fresh one there."""
         self._use(lambda connection: connection.execute("DELETE FROM entries WHERE key = ? AND stored + ttl <= ?", (key, now)))
 
     def purge(self, route: str | None) -> None:
-        self._use(lambda connection: connection.execute("DELETE FROM entries WHERE ?1 IS NULL OR route = ?1", (route,)))
+        self._erase(lambda connection: connection.execute("DELETE FROM entries WHERE ?1 IS NULL OR route = ?1", (route,)))
 
     def touch(self, touched: Touched) -> None:
         """These were used: they go later."""
@@ -142,6 +147,16 @@ class File:
                 self._move_aside()
                 raise Corrupt(f"it is corrupt ({error}), and was moved to {self._path}.corrupt") from error
             raise
+
+    def _erase(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        try:
+            self._use(work)
+        except sqlite3.Error as error:
+            with _alone(self._path):
+                for each in ("", "-wal", "-shm"):
+                    with suppress(FileNotFoundError):
+                        os.remove(self._path + each)
+            raise Erased(f"something could not be deleted from it ({error}), so all of it was") from error
 
     def _open(self) -> sqlite3.Connection:
         with _alone(self._path):

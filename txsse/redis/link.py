@@ -194,7 +194,7 @@ class RedisLink:
     def _commands_changed(self, reason: str) -> None:
         self._missed = 0
         if reason:
-            self._log.warn("Redis cannot be used: {reason}", reason=reason)
+            self._log.warn("Redis cannot be used ({reason}): this process goes on by itself", reason=reason)
         else:
             self._log.info("Redis is there")
         for each in self._changed:

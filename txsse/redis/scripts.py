@@ -58,7 +58,10 @@ return 'ok'"""
 
 APPEND: Final = Script(
     """local m = redis.call('HMGET', KEYS[1], 'st', 'own', 'n', 'can')
-if not m[1] then return 'gone' end
+if not m[1] then
+  if ARGV[6] ~= '' then redis.call('PUBLISH', ARGV[6], '') end
+  return 'gone'
+end
 if m[1] ~= 'run' or m[2] ~= ARGV[1] then return 'fenced' end
 if tonumber(ARGV[3]) > tonumber(m[3]) then
   redis.call('XADD', KEYS[2], 'MINID', '~', ARGV[4] .. '-0', ARGV[3] .. '-0', 'b', ARGV[5])

@@ -15,9 +15,11 @@ class LineTracker:
     line). Blanks before a line are let through at once: they are how such a stream is kept alive, by us or by a proxy behind us.
 
     :param hold_bytes: the most that is kept back; an unfinished line that is longer goes out as it comes (:attr:`raw`).
+    :ivar uneven: reads so far that changed anything here. All others were whole lines: a second tracker that is clean would let them
+        through as they are, and need not be asked.
     """
 
-    __slots__ = ("_hold_bytes", "_tail", "raw")
+    __slots__ = ("_hold_bytes", "_tail", "raw", "uneven")
 
     raw: bool
     """Part of an unfinished line was let through: nothing else may be written until its end."""
@@ -26,6 +28,12 @@ class LineTracker:
         self._hold_bytes = hold_bytes
         self._tail = bytearray()  # what is kept back; an endless line in tiny reads must not be copied each time
         self.raw = False
+        self.uneven = 0
+
+    @property
+    def clean(self) -> bool:
+        """At a boundary with nothing left open."""
+        return not self.raw and not self._tail
 
     @property
     def held(self) -> int:
@@ -40,8 +48,11 @@ class LineTracker:
     def feed(self, data: bytes) -> bytes:
         """Take what was read; return what may be written now: everything up to the last line end."""
         if data.endswith(b"\n") and not self._tail:
-            self.raw = False
+            if self.raw:
+                self.raw = False
+                self.uneven += 1
             return data
+        self.uneven += 1
         cut = data.rfind(b"\n") + 1
         if not cut and self.raw:
             return data
@@ -62,7 +73,9 @@ class LineTracker:
 
     def end(self) -> bytes:
         """The stream ended cleanly: what was kept back."""
-        self.raw = self.raw or bool(self._tail)
+        if self._tail:
+            self.raw = True
+            self.uneven += 1
         return self._take_tail()
 
     def _take_tail(self) -> bytes:

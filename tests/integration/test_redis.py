@@ -1,0 +1,360 @@
+"""Two proxies that share streams and answers through a Redis; and what happens when that, or one of them, fails."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from pathlib import Path
+
+import pytest
+import pytest_twisted  # type: ignore[import-untyped]  # ships no types
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+
+from tests.integration.bench import DONE, error_of, last_error
+from tests.integration.caching import question
+from tests.integration.nodes import GRACE, JSON, STREAM, Nodes, World, is_whole, numbers, sid_of, unspoken, words
+from tests.redis.server import PROGRAM, RedisServer
+from tests.upstream.certificates import Authority, names
+from txsse.testing import STREAM_HEAD, RecordingClient, UpstreamConnection, chunk, free_port, sleep
+
+NOBODY = "b~" + 22 * "x"
+OTHER = "Authorization: Bearer another"
+CACHED = "X-Txsse-Cache: 1"
+LEASE = 10.0
+
+
+def shared(redis: RedisServer) -> str:
+    return f'[store]\nkind = "redis"\nurl = "{redis.url}"\n'
+
+
+@pytest.fixture(scope="module")
+def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Generator[Callable[[], RedisServer]]:
+    if PROGRAM is None:
+        assert not os.environ.get("CI"), "redis-server is not installed: apt-get install redis-server"
+        pytest.skip("redis-server is not installed: apt-get install redis-server")
+    started: list[RedisServer] = []
+
+    def start(*options: str) -> RedisServer:
+        started.append(RedisServer(tmp_path_factory.mktemp("redis"), *options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+@pytest.fixture(scope="module")
+def redis(start_redis: Callable[[], RedisServer]) -> RedisServer:
+    return start_redis()
+
+
+@pytest.fixture(scope="module")
+def nodes(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Generator[Nodes]:
+    made = Nodes(tmp_path_factory.mktemp("nodes"), "abc", more=shared(redis))
+    yield made
+    made.stop()
+
+
+@pytest_twisted.async_yield_fixture()  # type: ignore[untyped-decorator]
+async def world(nodes: Nodes) -> AsyncIterator[World]:
+    made = World(reactor, nodes)
+    await made.upstream.open()
+    yield made
+    await made.close()
+
+
+# -- while all is well
+
+
+async def test_a_stream_is_read_elsewhere_from_any_cursor_while_it_runs(world: World) -> None:
+    client, sid = await world.begin("a", words(25), 5)
+    here = await world.read("a", sid, f"Last-Event-ID: {sid}.3")
+    whole = await world.read("b", sid)
+    rest = await world.read("b", sid, f"Last-Event-ID: {sid}.3")
+    ahead = await world.read("b", sid, query="?starting_after=20")
+    live = await world.read("b", sid, query="?from=live")
+    for each in (client, here, whole, rest, ahead, live):
+        await each.complete()
+    assert is_whole(whole, 1, 25) and is_whole(rest, 4, 25) and is_whole(ahead, 21, 25)
+    assert unspoken(rest) == unspoken(here)
+    first = numbers(live)[0]
+    assert 3 < first < 15 and is_whole(live, first, 25)
+    head = rest.response
+    assert head.header("x-stream-state") == b"live" and head.header("x-stream-first") == b"1"
+    assert (head.header("content-type") or b"").startswith(b"text/event-stream")
+    assert world.asked == 1
+
+
+async def test_a_stream_that_is_over_is_read_elsewhere(world: World) -> None:
+    client, sid = await world.begin("a", words(5, 0))
+    await client.complete()
+    await told_elsewhere(world, sid, "done")
+    again = await world.read("b", sid, f"Last-Event-ID: {sid}.2")
+    await again.complete()
+    assert is_whole(again, 3, 5)
+    for cursor in ("", f"?last_event_id={sid}.7", "?from=live"):
+        answer = await world.call("b", "GET", STREAM + sid + cursor)
+        assert (answer.status, answer.header("x-stream-state")) == (200 if not cursor else 204, b"done")
+    assert world.asked == 1
+
+
+async def told_elsewhere(world: World, sid: str, state: str, node: str = "b") -> None:
+    """Wait until the other node knows of it."""
+    while (await world.state(node, sid)).get("state") != state:
+        await sleep(world.reactor, 0.01)
+
+
+async def test_the_same_request_with_a_cursor_goes_on_elsewhere(world: World) -> None:
+    body = words(15)
+    _, sid = await world.begin("a", body, 3)
+    again = await world.post("b", body, f"Last-Event-ID: {sid}.2")
+    await again.complete()
+    assert is_whole(again, 3, 15)
+    assert world.asked == 1
+
+
+async def test_it_belongs_to_who_made_it(world: World) -> None:
+    body = words(5)
+    client, sid = await world.begin("a", body)
+    for method, target in (("GET", STREAM + sid), ("DELETE", STREAM + sid), ("POST", STREAM + sid + "/cancel")):
+        answer = await world.call("b", method, target, key=OTHER)
+        assert (answer.status, error_of(answer.body)["code"]) == (404, "stream_not_found"), method
+    assert (await world.call("b", "GET", STREAM + sid, JSON, key=OTHER)).status == 404
+    again = await world.post("b", body, f"Last-Event-ID: {sid}.1", key=OTHER)
+    assert (await again.complete()).status == 404
+    await client.complete()
+    assert is_whole(client, 1, 5)
+
+
+async def test_its_state_is_told_elsewhere_and_it_is_ended_from_there(world: World) -> None:
+    for method, more in (("DELETE", ""), ("POST", "/cancel")):
+        client, sid = await world.begin("a", words(1000), 2)
+        reader = await world.read("b", sid, f"Last-Event-ID: {sid}.1")
+        await reader.contains(b"content")
+        state = await world.state("b", sid)
+        assert state["id"] == sid and state["state"] == "live"
+        assert (await world.call("b", method, STREAM + sid + more)).status == 200
+        for each in (client, reader):
+            await each.gone()
+            assert last_error(each)["code"] == "cancelled"
+        assert numbers(reader)[-1] == numbers(client)[-1], "the error is an event, and has a number"
+        assert (await world.call("b", "GET", STREAM + sid, f"Last-Event-ID: {sid}.{numbers(reader)[-1]}")).status == 204
+        assert (await world.state("b", sid))["state"] == "error"
+    await world.upstream.until(lambda: not world.upstream.open_connections)
+
+
+async def test_a_reader_elsewhere_is_a_reader(world: World) -> None:
+    client, sid = await world.begin("a", words(75), 2)
+    reader = await world.read("b", sid)
+    await reader.contains(b"content")
+    client.reset()
+    await sleep(world.reactor, 2.5 * GRACE)
+    assert not world.upstream.connections[0].closed
+    reader.reset()
+    await world.upstream.connections[0].gone(GRACE + 1)
+
+
+async def test_readers_elsewhere_are_counted(world: World) -> None:
+    _, sid = await world.begin("a", words(1000), 2)
+    for _ in range(6):
+        reader = await world.read("b", sid)
+        await reader.contains(b"content")
+    answer = await world.call("b", "GET", STREAM + sid)
+    assert (answer.status, error_of(answer.body)["code"]) == (429, "too_many_readers")
+    reader.reset()
+    await reader.gone()
+    again = await world.read("b", sid)
+    await again.contains(b"content")
+    await world.call("b", "DELETE", STREAM + sid)
+
+
+async def test_a_cursor_of_the_upstreams_own_is_found_elsewhere(world: World) -> None:
+    async def with_ids(connection: UpstreamConnection) -> None:
+        await connection.request()
+        connection.send(STREAM_HEAD)
+        for name in ("one", "two", "three"):
+            connection.send(chunk(b"id: %b\ndata: {}\n\n" % name.encode()))
+        await sleep(reactor, 0.5)
+        connection.send(chunk(DONE))
+        connection.close()
+
+    world.upstream.script = with_ids
+    client = await world.post("a", question())
+    await client.contains(b"three")
+    sid = sid_of(client)
+    await eventually_last(world, sid, 3)
+    again = await world.read("b", sid, "Last-Event-ID: two")
+    await again.contains(b"[DONE]")
+    assert unspoken(again) == b"id: three\ndata: {}\n\n" + DONE
+    answer = await world.call("b", "GET", STREAM + sid, "Last-Event-ID: four")
+    assert (answer.status, error_of(answer.body)["code"]) == (400, "bad_cursor")
+
+
+async def eventually_last(world: World, sid: str, last: int) -> None:
+    while (await world.state("b", sid)).get("last") != last:
+        await sleep(world.reactor, 0.01)
+
+
+async def test_resuming_elsewhere_is_quick(world: World) -> None:
+    """A tenth of a second between what a direct reader hears and what one elsewhere does, at most; half of it is a batch's wait."""
+    client, sid = await world.begin("a", words(30, 0.05), 3)
+    began = world.reactor.seconds()
+    reader = await world.read("b", sid)
+    assert await reader.contains(b'"content":"3"') - began < 0.1
+    await client.complete()
+    await reader.complete()
+    lags = sorted(at(reader, number) - at(client, number) for number in range(5, 30))
+    assert lags[len(lags) // 2] < 0.1, lags
+
+
+def at(client: RecordingClient, number: int) -> float:
+    """When the word of this number came."""
+    word = b'"content":"%d"' % number
+    return next(time for time, data in client.body_reads if word in data)
+
+
+async def test_answers_are_shared(world: World) -> None:
+    body = words(3, 0)
+    first = await world.post("a", body, CACHED)
+    await first.complete()
+    assert first.response.header("x-txsse-cache") == b"MISS"
+
+    async def verdict(node: str) -> bytes | None:
+        again = await world.post(node, body, CACHED)
+        await again.complete()
+        assert again.body.endswith(DONE)
+        return again.response.header("x-txsse-cache")
+
+    assert await verdict("b") == b"HIT"
+    assert world.asked == 1
+    purged = await world.operate("a", "DELETE", "/cache")
+    assert purged.status == 200, purged
+    assert await verdict("b") == b"MISS"
+    assert world.asked == 2
+
+
+# -- when something fails
+
+
+@pytest.fixture
+def own(start_redis: Callable[..., RedisServer], tmp_path: Path) -> Generator[Callable[[str], tuple[World, RedisServer]]]:
+    """Starts nodes and a Redis that belong to one test alone."""
+    worlds: list[World] = []
+
+    def start(names: str) -> tuple[World, RedisServer]:
+        redis = start_redis()
+        worlds.append(World(reactor, Nodes(tmp_path, names, more=shared(redis))))
+        return worlds[-1], redis
+
+    yield start
+    for each in worlds:
+        pytest_twisted.blockon(Deferred.fromCoroutine(each.close()))
+        each.nodes.stop()
+
+
+def longest_silence(client: RecordingClient) -> float:
+    """Seconds between two reads."""
+    times = [time for time, _ in client.body_reads]
+    return max(after - before for before, after in itertools.pairwise(times))
+
+
+async def flush(world: World, redis: RedisServer) -> None:
+    redis.do("FLUSHALL")
+
+
+async def restart(world: World, redis: RedisServer) -> None:
+    redis.stop()
+    await sleep(world.reactor, 0.5)
+    redis.start()
+
+
+async def freeze(world: World, redis: RedisServer) -> None:
+    redis.freeze()
+    await sleep(world.reactor, 1.5)
+    redis.thaw()
+
+
+@pytest.mark.parametrize(("failure", "ends"), [(flush, {"stream_gone"}), (restart, {"stream_gone"}), (freeze, {""})])
+async def test_direct_readers_do_not_notice_that_redis_fails_and_the_others_end_or_go_on(
+    own: Callable[[str], tuple[World, RedisServer]], failure: Callable[[World, RedisServer], Awaitable[None]], ends: set[str]
+) -> None:
+    world, redis = own("ab")
+    await world.upstream.open()
+    client, sid = await world.begin("a", words(100), 5)
+    reader = await world.read("b", sid)
+    await reader.until(lambda: len(numbers(reader)) > 5)
+    await failure(world, redis)
+    during = await world.post("a", words(3, 0))
+    await client.complete()
+    await during.complete()
+    assert is_whole(client, 1, 100) and is_whole(during, 1, 3)
+    assert longest_silence(client) < 1
+    await reader.until(lambda: reader.closed or reader.response.complete)
+    got = numbers(reader)
+    assert got == list(range(1, len(got) + 1))
+    assert ("" if is_whole(reader, 1, 100) else last_error(reader)["code"]) in ends
+    _, sid = await world.begin("a", words(20), 3)  # and all is well again
+    again = await world.read("b", sid, f"Last-Event-ID: {sid}.1")
+    await again.complete()
+    assert is_whole(again, 2, 20)
+
+
+async def test_a_redis_that_cannot_show_its_certificate_is_not_used(start_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    _, file = authority.issue("redis", names("localhost"))
+    port = free_port()
+    start_redis(
+        "--tls-port",
+        str(port),
+        "--tls-cert-file",
+        file,
+        "--tls-key-file",
+        file,
+        "--tls-auth-clients",
+        "no",
+        "--tls-ca-cert-file",
+        authority.ca_file,
+    )
+    world = World(reactor, Nodes(tmp_path, "a", more=f'[store]\nkind = "redis"\nurl = "rediss://localhost:{port}"\n'))
+    try:
+        await world.upstream.open()
+        client, _ = await world.begin("a", words(3, 0))
+        await client.complete()
+        assert is_whole(client, 1, 3)
+        assert "Redis cannot be used (certificate not trusted" in world.nodes["a"].log
+        answer = await world.call("a", "GET", STREAM + NOBODY)
+        assert (answer.status, error_of(answer.body)["code"]) == (503, "upstream_unavailable")
+        assert answer.header("retry-after") is not None
+    finally:
+        await world.close()
+        world.nodes.stop()
+
+
+async def test_the_streams_of_nodes_that_die_or_stand_still_end(own: Callable[[str], tuple[World, RedisServer]]) -> None:
+    world, _ = own("abc")
+    await world.upstream.open()
+    _, sid = await world.begin("a", words(1000), 3)
+    frozen, other = await world.begin("c", words(50, 0.2), 3)
+    followers = [await world.read("b", sid), await world.read("b", other)]
+    for each in followers:
+        await each.until(lambda each=each: len(numbers(each)) > 3)  # type: ignore[misc]
+    world.nodes.freeze("c")
+    await world.nodes.kill("a")
+    began = world.reactor.seconds()
+    for each, name in zip(followers, (sid, other), strict=True):
+        await each.gone(LEASE + 1)
+        assert last_error(each)["code"] == "owner_lost"
+        last = len(numbers(each))
+        assert numbers(each) == list(range(1, last + 1))
+        answer = await world.call("b", "GET", STREAM + name, f"Last-Event-ID: {name}.{last}")
+        assert (answer.status, error_of(answer.body)["code"]) == (502, "owner_lost")
+    assert world.reactor.seconds() - began < LEASE + 1
+    world.nodes.thaw("c")
+    await frozen.complete(timeout=20)
+    assert is_whole(frozen, 1, 50), "who reads it where it is goes on"
+    _, sid = await world.begin("c", words(10), 3)
+    again = await world.read("b", sid)
+    await again.complete()
+    assert is_whole(again, 1, 10)
