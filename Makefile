@@ -24,7 +24,7 @@ demo: $(VENV)/.txsse ## the proxy before a sleeping fake model: what a client se
 	@$(BIN)/txsse demo $(ARGS)
 
 test: $(VENV)/.txsse-test ## the tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m tests.halves $(ARGS)
 
 lint: $(VENV)/.txsse-lint ## ruff and mypy
 	@$(BIN)/python -m ruff check .

@@ -45,6 +45,7 @@ class RecordingDownstream:
         self.ended_at = 0.0
         self.unsent = 0
         self.forgotten = False
+        self.holds_little = False
         self.gone = False
         """Set by a test: the client has left, every call is a no-op."""
         self.on_write: Callable[[], None] = lambda: None
@@ -116,6 +117,9 @@ class RecordingDownstream:
 
     def pending(self) -> int:
         return self.unsent
+
+    def hold_little(self) -> None:
+        self.holds_little = True
 
     def forget_body(self) -> None:
         self.forgotten = True
@@ -212,6 +216,10 @@ class FakeBackend:
     @property
     def ready(self) -> bool:
         return self.gate.state is State.READY
+
+    @property
+    def state(self) -> str:
+        return self.gate.state.value
 
     def open(self) -> None:
         """The upstream is ready: let everybody through."""

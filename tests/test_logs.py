@@ -120,6 +120,23 @@ def test_query_values_are_never_logged() -> None:
         assert "/v1/models?..." in text
 
 
+@pytest.mark.parametrize(
+    ("path", "logged"),
+    [
+        (b"/-/streams/" + b"S" * 22, "/-/streams/SSSSSSSS.."),
+        (b"/-/streams/" + b"S" * 22 + b"/cancel?key=1", "/-/streams/SSSSSSSS../cancel?..."),
+        (b"/-/streams/node-1~" + b"S" * 22 + b"?x", "/-/streams/node-1~SSSSSSSS..?..."),
+        (b"/-/streams/SSSSSSSS", "/-/streams/SSSSSSSS"),
+        (b"/-/streams/", "/-/streams/"),
+        (b"/-/streams", "/-/streams"),
+        (b"/-/hold/" + b"T" * 22, "/-/hold/TTTTTTTT.."),
+        (b"/v1/-/streams/" + b"S" * 22, "/v1/-/streams/" + "S" * 22),
+    ],
+)
+def test_with_what_is_logged_of_the_path_of_a_stream_nobody_can_read_it(path: bytes, logged: str) -> None:
+    assert redact_target(path) == logged
+
+
 def test_a_long_path_is_cut() -> None:
     assert len(redact_target(b"/" + b"a" * 20000 + b"?x")) < 1100
 

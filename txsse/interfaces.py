@@ -75,6 +75,9 @@ class Downstream(Protocol):
     def forget_body(self) -> None:
         """The request's body is needed no more: it leaves the front's account of buffered bytes. Idempotent."""
 
+    def hold_little(self) -> None:
+        """What is written here is kept elsewhere: tell early that the client's socket takes no more. Idempotent."""
+
 
 class Exchange(Protocol):
     """The conductor's side of one exchange, as a front sees it. Every call is legal at any time and idempotent."""

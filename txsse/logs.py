@@ -30,7 +30,7 @@ FLUSH_SIZE: Final = 64 * 1024
 LONGEST_TARGET: Final = 1024  # characters of a path that are logged
 LONGEST_MODEL: Final = 128  # and of a model's name
 SHORT: Final = 8
-"""Characters that are shown of a stream's id: 48 of its 128 bits. Who knows the whole of it needs no more to read a stream without an owner."""
+"""Characters that are shown of a stream's id: 48 of its 128 bits. Who knows all of it can read a stream that has no owner."""
 
 Write = Callable[[str], None]
 Format = Literal["text", "json"]

@@ -18,7 +18,7 @@ from txsse.errors import Outcome
 
 if TYPE_CHECKING:
     from txsse.dialects.usage import Usage
-    from txsse.recordings.view import CacheView, StreamsView
+    from txsse.recordings.view import CacheView, SharedView, StreamsView
 
 Phase = Literal["hold", "first_byte", "gap"]
 CacheResult = Literal["hit", "miss", "coalesced", "bypass", "uncacheable", "store", "evict"]  # of a request; the last two, of an entry
@@ -83,6 +83,7 @@ class Metrics:
     upstreams: Callable[[], Iterable[UpstreamView]] = _no_upstreams
     cache_view: Callable[[], CacheView | None] = _nothing
     streams_view: Callable[[], StreamsView | None] = _nothing
+    shared_view: Callable[[], SharedView | None] = _nothing
     requests: Counter[tuple[str, int, Outcome]] = attrs.field(factory=Counter)  # (route, status, outcome)
     in_flight: Counter[str] = attrs.field(factory=Counter)  # by route; goes down again
     hold_seconds: defaultdict[str, Histogram] = attrs.field(factory=lambda: defaultdict(Histogram))  # by upstream

@@ -31,6 +31,8 @@ from txsse.sockets import deepen
 from txsse.upstream.tls_errors import tls_reason
 
 if TYPE_CHECKING:
+    from twisted.web.resource import IResource
+
     from txsse.admin.view import Asked, Demand, Status
     from txsse.front.handover import Pages
     from txsse.recordings.lookup import CacheLookup
@@ -248,6 +250,19 @@ class ProxyService(Service):
             return "not startable"
         ask(backend.starter)
         return "done"
+
+    def predictions_resource(self) -> IResource:
+        """The HTTP API of the routes of kind ``predictions``, for the root of somebody's site. (:class:`ProxyResource` does not have it.)
+
+        :raises ValueError: there is no such route.
+        """
+        from txsse.predictions.app import PredictionsApp
+
+        proxy = self.proxy
+        if proxy.predictions is None:
+            raise ValueError("there is no route of kind predictions")
+        resource: IResource = PredictionsApp(proxy.predictions, proxy.predictions.jobs, proxy.webhooks).app.resource()
+        return resource
 
     # -- the end
 

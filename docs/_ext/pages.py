@@ -262,7 +262,10 @@ def _one_of_each() -> Iterator[Metrics]:
         def end(self, sid: str) -> list[StreamGlimpse]:
             return []
 
-    metrics = Metrics(upstreams=lambda: [_Upstream()], cache_view=_Cache, streams_view=_Streams)
+    class _Shared:
+        up, timeouts, owned, followed, losses, dropped, reaped = True, 1, 1, 1, {"fenced": 1}, 1, 1
+
+    metrics = Metrics(upstreams=lambda: [_Upstream()], cache_view=_Cache, streams_view=_Streams, shared_view=_Shared)
     metrics.requests["chat", 200, "ok"] += 1
     metrics.keepalives["hold"] += 1
     metrics.wakes["llama", "ready"] += 1

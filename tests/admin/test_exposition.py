@@ -28,6 +28,22 @@ def scrape(exposition: Exposition) -> dict[tuple[str, tuple[tuple[str, str], ...
     }
 
 
+class FakeShared:
+    up, timeouts, owned, followed, losses, dropped, reaped = False, 2, 3, 4, {"gone": 5}, 6, 7
+
+
+def test_what_is_shared_is_told_where_there_is_a_redis() -> None:
+    found = scrape(Exposition(Metrics(shared_view=FakeShared)))
+    assert found["txsse_redis_up", ()] == 0
+    assert found["txsse_redis_timeouts_total", ()] == 2
+    assert found["txsse_shared_streams", (("role", "owned"),)] == 3
+    assert found["txsse_shared_streams", (("role", "followed"),)] == 4
+    assert found["txsse_shared_losses_total", (("reason", "gone"),)] == 5
+    assert found["txsse_shared_dropped_bytes_total", ()] == 6
+    assert found["txsse_shared_reaped_total", ()] == 7
+    assert not [name for name, _ in scrape(Exposition(Metrics())) if "redis" in name or "shared" in name]
+
+
 def test_every_counter_is_exposed_under_its_documented_name() -> None:
     metrics = Metrics()
     metrics.requests["default", 200, "ok"] += 3

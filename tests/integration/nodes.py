@@ -153,10 +153,10 @@ class World:
         client.send(head(f"{method} {target} HTTP/1.1", ["Host: localhost", "Connection: close", "Content-Length: 0"]))
         return await client.complete()
 
-    async def call(self, node: str, method: str, target: str, *headers: str, key: str = KEY) -> Response:
+    async def call(self, node: str, method: str, target: str, *headers: str, key: str = KEY, body: bytes = b"") -> Response:
         """The whole answer to a request on a connection of its own."""
         client = await self.client(node)
-        client.request(method, target, headers=["Connection: close", key, *headers])
+        client.request(method, target, body, headers=["Connection: close", key, *headers])
         return await client.complete()
 
     async def state(self, node: str, sid: str) -> Mapping[str, object]:
@@ -182,7 +182,8 @@ class World:
 async def tell(connection: UpstreamConnection) -> None:
     """As many words as the request says (``count``), with a pause after each (``pause``, seconds); the first after another (``wait``)."""
     while True:
-        asked = json.loads(bytes((await connection.request()).body))
+        rq = await connection.request(); print(rq, flush=True) if b"count" not in rq.body else 0
+        asked = json.loads(bytes(rq.body))
         connection.send(STREAM_HEAD)
         await sleep(connection._owner.reactor, asked.get("wait", 0))
         for number in range(1, asked["count"] + 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from pathlib import Path
@@ -12,12 +13,12 @@ import pytest_twisted  # type: ignore[import-untyped]  # ships no types
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from tests.integration.bench import DONE, error_of, last_error
-from tests.integration.caching import question
-from tests.integration.nodes import GRACE, JSON, STREAM, Nodes, World, is_whole, numbers, sid_of, unspoken, words
+from tests.integration.bench import CHAT, DONE, error_of, last_error
+from tests.integration.caching import KEY, question
+from tests.integration.nodes import GRACE, JSON, NUMBERED, STREAM, Nodes, World, is_whole, numbers, sid_of, tell, unspoken, words
 from tests.redis.server import PROGRAM, RedisServer
 from tests.upstream.certificates import Authority, names
-from txsse.testing import STREAM_HEAD, RecordingClient, UpstreamConnection, chunk, free_port, sleep
+from txsse.testing import STREAM_HEAD, RecordingClient, UpstreamConnection, answer, chunk, free_port, sleep
 
 NOBODY = "b~" + 22 * "x"
 OTHER = "Authorization: Bearer another"
@@ -113,6 +114,50 @@ async def test_the_same_request_with_a_cursor_goes_on_elsewhere(world: World) ->
     await again.complete()
     assert is_whole(again, 3, 15)
     assert world.asked == 1
+
+
+async def test_a_request_that_must_not_be_made_twice_is_made_once(world: World) -> None:
+    body, key = words(15), "Idempotency-Key: once"
+    client, sid = await world.begin("a", body, 2, key)
+    again = await world.post("b", body, key)
+    await again.complete()
+    assert is_whole(again, 1, 15) and sid_of(again) == sid
+    await client.complete()
+    late = await world.post("c", body, key)
+    await late.complete()
+    assert is_whole(late, 1, 15)
+    other = await world.call("c", "POST", CHAT, key, body=words(1))
+    assert (other.status, error_of(other.body)["code"]) == (422, "idempotency_conflict")
+    strangers = await world.post("b", body, key, key=OTHER)
+    await strangers.complete()
+    assert sid_of(strangers) != sid
+    assert world.asked == 2
+
+
+async def test_of_two_at_the_same_moment_one_is_made(world: World) -> None:
+    body, key = words(5), "Idempotency-Key: same moment"
+    both = [await world.client(node) for node in "ab"]
+    for client in both:
+        client.post(CHAT, body, ["Content-Type: application/json", NUMBERED, KEY, key])
+    for client in both:
+        await client.complete()
+        assert is_whole(client, 1, 5)
+    assert world.asked == 1
+
+
+async def test_a_request_that_came_to_nothing_is_made_again(world: World) -> None:
+    async def refuses(connection: UpstreamConnection) -> None:
+        await connection.request()
+        connection.send(answer(b'{"error":"no"}', "429 Too Many Requests"))
+
+    world.upstream.script = refuses
+    body, key = words(2, 0), "Idempotency-Key: again"
+    refused = await world.post("a", body, key)
+    assert (await refused.complete()).status == 429
+    world.upstream.script = tell
+    client = await world.post("b", body, key)
+    await client.complete()
+    assert is_whole(client, 1, 2)
 
 
 async def test_it_belongs_to_who_made_it(world: World) -> None:
@@ -235,6 +280,18 @@ async def test_answers_are_shared(world: World) -> None:
     assert world.asked == 2
 
 
+async def test_what_is_shared_is_shown(world: World) -> None:
+    _, sid = await world.begin("a", words(1000), 2)
+    reader = await world.read("b", sid)
+    await reader.contains(b"content")
+    found = {node: json.loads(bytes((await world.operate(node, "GET", "/status")).body))["redis"] for node in "ab"}
+    assert found["a"]["up"] and found["a"]["owned"] >= 1
+    assert found["b"]["up"] and found["b"]["followed"] >= 1
+    metrics = bytes((await world.operate("b", "GET", "/metrics")).body)
+    assert b"txsse_redis_up 1.0\n" in metrics and b'txsse_shared_streams{role="followed"}' in metrics
+    await world.call("b", "DELETE", STREAM + sid)
+
+
 # -- when something fails
 
 
@@ -335,7 +392,8 @@ async def test_a_redis_that_cannot_show_its_certificate_is_not_used(start_redis:
 async def test_the_streams_of_nodes_that_die_or_stand_still_end(own: Callable[[str], tuple[World, RedisServer]]) -> None:
     world, _ = own("abc")
     await world.upstream.open()
-    _, sid = await world.begin("a", words(1000), 3)
+    body, key = words(1000), "Idempotency-Key: lost"
+    _, sid = await world.begin("a", body, 3, key)
     frozen, other = await world.begin("c", words(50, 0.2), 3)
     followers = [await world.read("b", sid), await world.read("b", other)]
     for each in followers:
@@ -351,6 +409,10 @@ async def test_the_streams_of_nodes_that_die_or_stand_still_end(own: Callable[[s
         answer = await world.call("b", "GET", STREAM + name, f"Last-Event-ID: {name}.{last}")
         assert (answer.status, error_of(answer.body)["code"]) == (502, "owner_lost")
     assert world.reactor.seconds() - began < LEASE + 1
+    again = await world.post("b", body, key)
+    await again.contains(b"content")
+    assert sid_of(again) != sid, "a stream that is lost is no answer to the same request"
+    again.reset()
     world.nodes.thaw("c")
     await frozen.complete(timeout=20)
     assert is_whole(frozen, 1, 50), "who reads it where it is goes on"

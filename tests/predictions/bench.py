@@ -173,7 +173,8 @@ class UpstreamBench(_Bench):
         return Connection(protocol, transport)
 
     def refuse(self) -> None:
-        self.service.clock.tcpClients[-1][2].clientConnectionFailed(None, Failure(ConnectionRefusedError()))
+        factory: Any = self.service.clock.tcpClients[-1][2]
+        factory.clientConnectionFailed(None, Failure(ConnectionRefusedError()))
 
     @property
     def lines(self) -> list[str]:

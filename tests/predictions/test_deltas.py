@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ def chat(text: object, index: int = 0) -> dict[str, Any]:
 def test_however_it_is_cut(words: list[str], cuts: list[int]) -> None:
     stream = b": k\n\n" + b"".join(data(chat(word)) for word in words) + data(b"[DONE]")
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    assert texts(CHAT, *(stream[a:b] for a, b in zip(edges, edges[1:], strict=False))) == words
+    assert texts(CHAT, *(stream[a:b] for a, b in pairwise(edges))) == words
 
 
 @given(

@@ -18,7 +18,7 @@ from txsse.web.handler import Function
 
 
 async def late(input: dict[str, Any]) -> str:
-    return input["prompt"].upper()
+    return str(input["prompt"]).upper()
 
 
 async def iterator(input: Any) -> Iterator[int]:
@@ -137,7 +137,8 @@ def test_a_function_yields_at_the_pace_of_its_only_reader() -> None:
     async def predict(input: Any) -> AsyncIterator[str]:
         nonlocal made
         await begin
-        for made in range(1, 1001):
+        while made < 1000:
+            made += 1
             yield "x" * 100
 
     bench = FunctionBench(predict, max_bytes=20_000)

@@ -114,11 +114,17 @@ class Bench:
         credential: tuple[bytes, bytes] | None = KEY,
         query_key: bytes = b"",
         opaque: bool = False,
+        host: bytes = b"x",
+        preserve: bool = False,
         **route: Any,
     ) -> Asked:
         fields = [*headers, *([] if credential is None else [credential])]
         request = a_request(self.clock, method=method, body=body, headers=fields)
-        where = bound(attrs.evolve(self.config, **route), FakeBackend())
+        request.host = host
+        backend = FakeBackend()
+        if preserve:
+            backend.config = attrs.evolve(backend.config, host="preserve")
+        where = bound(attrs.evolve(self.config, **route), backend)
         return Asked(request, where, DIALECTS["openai-chat"], b'"stream":true' in body, fields, query_key, opaque)
 
     def begin(self, *args: Any, **kwargs: Any) -> list[Found]:
@@ -260,6 +266,16 @@ def test_a_question_asked_again() -> None:
     assert bench.look_up(STREAM[:-1] + b',"n":1}').result == "miss"
 
 
+def test_the_host_counts_where_the_upstream_is_told_it() -> None:
+    bench = Bench()
+    bench.run(host=b"one.example")
+    assert bench.look_up(host=b"two.example").result == "coalesced"
+    bench = Bench()
+    bench.run(host=b"one.example", preserve=True)
+    assert bench.look_up(host=b"two.example", preserve=True).result == "miss"
+    assert bench.look_up(host=b"one.example", preserve=True).result == "coalesced"
+
+
 def test_as_old_as_the_request_allows() -> None:
     bench = Bench(ttl=60.0)
     bench.keep(WHOLE)
@@ -283,6 +299,31 @@ def test_no_cache_asks_anew_and_replaces() -> None:
     hall.ended()
     assert seat.downstream.body == CHUNK + WHOLE
     assert stored(bench.look_up()).body == CHUNK + WHOLE
+
+
+def test_an_answer_is_not_replaced_by_an_older_one() -> None:
+    bench = Bench()
+    earlier, _ = bench.run()
+    later, _ = bench.run(STREAM, (b"Cache-Control", b"no-cache"))
+    for hall in (later, earlier):
+        hall.answer()
+        hall.body(CHUNK + WHOLE if hall is later else WHOLE)
+        hall.ended()
+    assert stored(bench.look_up()).body == CHUNK + WHOLE
+    assert bench.caching.flights == 0
+
+
+def test_an_answer_that_cannot_be_kept_leaves_an_older_one_its_place() -> None:
+    bench = Bench()
+    earlier, _ = bench.run()
+    later, _ = bench.run(STREAM, (b"Cache-Control", b"no-cache"))
+    later.answer(500)
+    later.ended()
+    assert bench.look_up().source is earlier.run
+    earlier.answer()
+    earlier.body(WHOLE)
+    earlier.ended()
+    assert stored(bench.look_up()).body == WHOLE
 
 
 @pytest.mark.parametrize("convert", [False, True])
@@ -690,6 +731,29 @@ def test_prompts_are_not_kept_for_nobody() -> None:
 
 
 # -- for the operator
+
+
+@pytest.mark.parametrize("what", ["all", "route", "key"])
+def test_what_was_asked_before_a_purge_is_neither_joined_nor_kept(what: str) -> None:
+    bench = Bench()
+    bench.keep(WHOLE)
+    (kept,) = bench.caching.entries(None)
+    hall, seat = bench.run(STREAM, (b"Cache-Control", b"no-cache"))
+    assert bench.caching.purge("other") == 0
+    assert bench.caching.flights == 1
+    if what == "key":
+        assert bench.caching.delete(kept.key)
+    else:
+        assert bench.caching.purge(None if what == "all" else "llama") == 1
+    assert bench.look_up().result == "miss"
+    hall.answer()
+    hall.body(WHOLE)
+    hall.ended()
+    assert seat.downstream.body == WHOLE
+    assert bench.look_up().result == "miss"
+    assert bench.caching.flights == 0
+    bench.keep(WHOLE)
+    assert bench.look_up().result == "hit"
 
 
 def test_what_the_operator_sees_and_may_do() -> None:

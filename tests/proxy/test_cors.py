@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from txsse.proxy.cors import cors_headers, is_preflight, preflight_headers
+from txsse.proxy.cors import cors_headers, is_preflight, preflight_headers, shared_anew
 from txsse.wire.headers import Headers
-from txsse.wire.http1 import RequestHead
+from txsse.wire.http1 import RequestHead, ResponseHead
 
 ORIGIN = (b"Origin", b"https://chat.example")
 ALLOWED = ["https://chat.example"]
@@ -33,6 +33,14 @@ def test_any_origin() -> None:
 
 def test_without_configuration_nothing_is_added() -> None:
     assert cors_headers([ORIGIN], []) == []
+
+
+def test_an_answer_that_is_told_again_is_for_the_origin_that_asks_now() -> None:
+    head = ResponseHead(200, b"OK", b"HTTP/1.1", [(b"Access-Control-Allow-Origin", b"https://other.example"), (b"X-A", b"b")])
+    told = shared_anew(head, [ORIGIN], ALLOWED)
+    assert told.headers == [(b"X-A", b"b"), *cors_headers([ORIGIN], ALLOWED)]
+    assert shared_anew(head, [], ALLOWED).headers == [(b"X-A", b"b"), (b"Vary", b"Origin")]
+    assert shared_anew(head, [ORIGIN], []) is head, "whom the upstream lets read it is the upstream's to say"
 
 
 def test_a_preflight_is_options_with_origin_and_method() -> None:

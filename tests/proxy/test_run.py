@@ -8,11 +8,17 @@ from typing import Any
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.conftest import ExpectedErrors
 from tests.exchange.scripts import DONE, EVENT, LINE
+from tests.exchange.test_relay import BOM, Listener, cuts, streams
 from tests.fakes import Hall, Seat
 from txsse.config import model
+from txsse.dialects import DIALECTS
+from txsse.exchange.relay import Phase, StreamRelay
+from txsse.exchange.table import State
 from txsse.interfaces import Failed, Fault
 from txsse.proxy.conductor import Conductor
 from txsse.proxy.run import MOST_AT_ONCE, Follower, Subscription
@@ -613,3 +619,48 @@ def test_runs_and_readers_are_freed_by_their_last_reference_and_not_by_the_colle
         assert sum(isinstance(each, kinds) for each in gc.get_objects()) == before
     finally:
         gc.enable()
+
+
+# -- what a reader need not look at again
+
+whole_events = st.sampled_from([EVENT, b"data: x\n\ndata: y\n\n", b"data: x\r\n\r\n", b"event: a\ndata: x\n\n", DONE, b": ping\n"])
+whole_lines = st.sampled_from(
+    [b'{"message":{}}\n', b'{"a":1}\n{"b":2}\n', b'{"done":true}\n', b" ", b"{", b"}\n", b'{"a":' + b" " * 80, b"\n"]
+)
+reads = st.one_of(
+    st.lists(whole_events, max_size=12),
+    st.builds(cuts, streams, st.lists(st.integers(0, 400), max_size=40)),
+    st.builds(
+        lambda before, stream, at: before + cuts(stream, at), st.lists(whole_events, max_size=4), streams, st.lists(st.integers(0, 400))
+    ),
+    st.just([BOM + EVENT, EVENT]),
+)
+
+
+said = st.one_of(
+    st.tuples(st.sampled_from(["openai-chat", "sse"]), reads), st.tuples(st.just("ollama"), st.lists(whole_lines, max_size=12))
+)
+
+
+@given(said=said, hold_bytes=st.sampled_from([16, 64, 65536]))
+def test_what_a_reader_does_not_look_at_again_would_have_changed_nothing(said: tuple[str, list[bytes]], hold_bytes: int) -> None:
+    """Whatever comes: it writes, allows and has seen what two relays do of which the second looks at all that the first lets through."""
+    dialect, pieces = said
+    hall = Hall(route(stream=model.Stream(hold_bytes=hold_bytes)), dialect=dialect)
+    early = hall.seat(asked=True)
+    hall.answer(kind=DIALECTS[dialect].content_type)
+    first, second = (Listener(dialect=dialect, hold_bytes=hold_bytes) for _ in range(2))
+    for number, piece in enumerate(filter(None, pieces)):
+        hall.body(piece)
+        second.feed(first.feed(piece))
+        if number == 3:
+            late = hall.seat()
+            late.reader.client_gone()
+        relay = early.reader._relay
+        assert isinstance(relay, StreamRelay) and early.reader._machine is not None
+        assert early.downstream.body == second.out
+        assert (relay.may_speak(), relay.started) == (second.relay.may_speak(), second.relay.started)
+        assert (early.reader._machine.state is State.TRAILING) == (Phase.TERMINAL in second.phases)
+    second.feed(first.relay.end())
+    hall.ended()
+    assert early.downstream.body.startswith(second.end())

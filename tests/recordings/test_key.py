@@ -291,6 +291,11 @@ def test_where_a_stream_needs_not_be_asked_for_a_request_is_not_its_own_twin() -
     assert twins(with_form({}), streamed=True) == [with_form({"stream": False})]
 
 
+def test_where_a_stream_needs_not_be_asked_for_a_request_without_a_word_is_a_documents_twin() -> None:
+    assert twins(with_form({"stream": False}), streamed=False, unless_told=True) == [with_form(each) for each in ({}, *STREAMS)]
+    assert twins(with_form({"stream": True}), streamed=True, unless_told=True) == [with_form({"stream": False})]
+
+
 def test_twins_have_keys_of_their_own_that_the_twin_finds() -> None:
     question, other = with_form({"stream": True}), attrs.evolve(with_form({"stream": False}), rest=b"r" * 32)
     keys = [key_of(digest=each) for each in twins(question, streamed=True)]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txsse.recordings.recording import PAGE, PER_PAGE, PER_PIECE, Recording
+from txsse.recordings.recording import AHEAD, PAGE, PER_PAGE, PER_PIECE, Recording
 
 
 class Space:
@@ -63,7 +63,8 @@ def test_every_reader_gets_everything_once_in_order(pieces: list[bytes], most: i
     for number, piece in enumerate(pieces):
         it.append(piece, 10.0 + number)
     assert read_all(it, most=most) == b"".join(pieces)
-    assert space.used == it.size <= sum(map(len, pieces)) + PER_PIECE * len(pieces) + PER_PAGE * (1 + sum(map(len, pieces)) // PAGE)
+    size = sum(map(len, pieces)) + PER_PIECE * len(pieces)
+    assert size <= space.used == it.size <= size + PER_PAGE * (1 + size // PAGE) + AHEAD or not pieces
     body, ends, times = it.joined()
     assert body == b"".join(pieces)
     assert [body[begin:end] for begin, end in zip([0, *ends], ends, strict=False)] == pieces
@@ -128,3 +129,16 @@ def test_what_somebody_has_yet_to_read_is_kept_without_memory() -> None:
     assert (it.torn, it.size, read_all(it)) == (True, 0, b"ab")
     it.pass_by()
     assert (it.first, it.last, space.used) == (4, 3, 0)
+
+
+def test_what_is_kept_along_with_it_is_given_back_with_it() -> None:
+    space = Space(1000)
+    it = recording(space=space)
+    it.append(b"data: 1\n\n", 0.0)
+    taken = space.used
+    assert it.charge(100)
+    assert (space.used, it.size) == (taken + 100, taken + 100)
+    assert not it.charge(1000)
+    assert (space.used, it.size) == (taken + 100, taken + 100)
+    it.close()
+    assert (space.used, it.size) == (0, 0)

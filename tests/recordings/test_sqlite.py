@@ -17,6 +17,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 
 from tests.recordings.entries import an_entry, key_of
 from txsse.recordings import sqlite as module
+from txsse.recordings import sqlite_file
 from txsse.recordings.entry import Entry
 from txsse.recordings.sqlite import LONGEST_FETCH, MOST_WAITING, Reactor, SqliteStore
 from txsse.recordings.store import Quota, Store
@@ -156,6 +157,52 @@ async def test_a_deleted_entry_does_not_come_back(open_store: Open) -> None:
     assert await look(store, 1) is None
     await store.close()
     assert [each.key for each in open_store().entries()] == [key_of(2)]
+
+
+@pytest.mark.parametrize("how", ["delete", "purge", "replace"])
+async def test_what_cannot_be_deleted_does_not_come_back_either(
+    open_store: Open, path: Path, warnings: list[str], how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "BUSY", 0.01)
+    store = open_store()
+    store.put(older := an_entry(1, 10), 0)
+    await store.close()
+    store = open_store()
+    assert await look(store, 1) is not None
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # as a full disk does, it keeps everybody from deleting
+    newer = an_entry(1, 20)
+    if how == "delete":
+        assert store.delete(older.key)
+    elif how == "purge":
+        assert store.purge(None) == 1
+    else:
+        assert store.put(newer, 1)
+    await store.close()
+    other.close()
+    assert any("database is locked" in each for each in warnings)
+    store = open_store()
+    assert list(store.entries()) == []
+    store.put(newer, 1)
+    await store.close()
+    assert len(list(open_store().entries())) == 1
+
+
+async def test_what_cannot_be_written_leaves_the_file_alone(
+    open_store: Open, path: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "BUSY", 0.01)
+    store = open_store()
+    store.put(an_entry(1), 0)
+    await store.close()
+    store = open_store()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    store.put(an_entry(2), 0)
+    await store.close()
+    other.close()
+    assert len(warnings) == 1 and "database is locked" in warnings[0]
+    assert [each.key for each in open_store().entries()] == [key_of(1)]
 
 
 async def test_what_is_replaced_while_it_is_fetched_is_told_as_it_is_now(open_store: Open) -> None:

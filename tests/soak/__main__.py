@@ -12,26 +12,28 @@ from typing import Any
 
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
 from tests.integration.nodes import Nodes
 from tests.redis.server import RedisServer
+from tests.soak.failures import all_failures
 from tests.soak.model import Model
 from tests.soak.reading import Stream
 from tests.soak.schedule import LEASE, Schedule
 
 NAMES = "abc"
 
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--streams", type=int, default=1000, help="at a time, each with three readers (1000)")
-    parser.add_argument("--seconds", type=float, default=120, help="for which nodes are killed (120)")
+    parser.add_argument("--seconds", type=float, default=120, help="for which nodes are killed (120); 0: not at all")
     parser.add_argument("--interval", type=float, default=5, help="seconds from one kill to the next (5)")
+    parser.add_argument("--failures", action=argparse.BooleanOptionalAction, default=True, help="what else can fail, for 100 s")
     asked = parser.parse_args()
     reactor: Any = installed
     with tempfile.TemporaryDirectory(prefix="txsse-soak-") as folder:
         failures: list[str] = []
-        running = Deferred.fromCoroutine(soak(reactor, Path(folder), asked, failures))
+        running = Deferred.fromCoroutine(run(reactor, Path(folder), asked, failures))
         running.addErrback(lambda failure: failures.append(failure.getTraceback()))
         running.addBoth(lambda _: reactor.stop())
         reactor.run()
@@ -39,7 +41,15 @@ def main() -> None:
     sys.exit(bool(failures))
 
 
-async def soak(reactor: Any, folder: Path, asked: argparse.Namespace, failures: list[str]) -> None:
+async def run(reactor: Any, folder: Path, asked: argparse.Namespace, failures: list[str]) -> None:
+    if asked.seconds:
+        failures += await kill(reactor, folder, asked)
+    if asked.failures:
+        await all_failures(reactor, folder)
+        print("Redis gone, Redis standing still, a peer standing still: as it should be")
+
+
+async def kill(reactor: Any, folder: Path, asked: argparse.Namespace) -> list[str]:
     redis = RedisServer(folder)
     try:
         nodes = Nodes(folder, NAMES, interval="15s", more=f'[store]\nkind = "redis"\nurl = "{redis.url}"\nmax_bytes = "256MiB"\n')
@@ -54,7 +64,7 @@ async def soak(reactor: Any, folder: Path, asked: argparse.Namespace, failures: 
             nodes.stop()
     finally:
         redis.stop()
-    failures += report(schedule, took)
+    return report(schedule, took)
 
 
 def report(schedule: Schedule, took: float) -> list[str]:
@@ -65,11 +75,17 @@ def report(schedule: Schedule, took: float) -> list[str]:
     print(f"{len(streams)} streams, {sum(reader.last for reader in readers)} events read, {schedule.kills} kills, {took:.0f} s")
     print(f"connections a reader: {sum(reader.connections for reader in readers) / max(len(readers), 1):.2f}")
     for title, some in (("owner lived", kept), ("owner killed", lost)):
-        print(f"{title}: {len(some)} streams, their readers' ends: {dict(Counter(reader.end or 'none' for each in some for reader in each.readers))}")
+        ends = Counter(reader.end or "none" for each in some for reader in each.readers)
+        print(f"{title}: {len(some)} streams, their readers' ends: {dict(ends)}")
     delays = sorted(delay for stream in lost for delay in told_after(stream))
     if delays:
         print(f"told of the owner's death after {delays[len(delays) // 2]:.1f} s (median), {delays[-1]:.1f} s (longest)")
-    wrong = [f"stream {each.number}, reader {number}: {text}" for each in streams for number, reader in enumerate(each.readers) for text in reader.wrong]
+    wrong = [
+        f"stream {each.number}, reader {number}: {text}"
+        for each in streams
+        for number, reader in enumerate(each.readers)
+        for text in reader.wrong
+    ]
     wrong += [
         f"stream {each.number}, reader {number} (owner lived): {reader.end or 'no end'} at {reader.last} of {each.last}"
         for each in kept

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from txsse.testing import events
-from txsse.web.events import KEEPALIVE, ServerSentEvent, encode, failure_event, to_json
+from txsse.web.events import KEEPALIVE, Encoded, ServerSentEvent, encode, failure_event, to_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -21,6 +21,7 @@ JSON = st.recursive(
     ("item", "written"),
     [
         ("hello", b"data: hello\n\n"),
+        (Encoded(b"id: 1\ndata: a\n\ndata: b\n\n"), b"id: 1\ndata: a\n\ndata: b\n\n"),
         (b"hello", b"data: hello\n\n"),
         ("two\nlines", b"data: two\ndata: lines\n\n"),
         ("", b"data: \n\n"),

@@ -25,6 +25,26 @@ class Log:
         self.events.append((event.event, json.loads(event.data)))
 
 
+def test_a_document_has_its_bound_and_says_so() -> None:
+    asked: list[int] = []
+
+    def room(count: int) -> bool:
+        asked.append(count)
+        return sum(asked) <= 20
+
+    told: list[str | None] = []
+    prediction = Prediction("p1", lambda: 0.0, lambda event: told.append(event.event), room)
+    prediction.start()
+    for chunk in ("12345", "67890", "abcde", "f"):
+        prediction.output(chunk)
+    prediction.log("no more")
+    prediction.end("succeeded")
+    document = prediction.document()
+    assert (document["output"], document["logs"], document["truncated"]) == (["12345", "67890"], "", True)
+    assert told == ["start", *["output"] * 4, "log", "completed"], "the events tell all of it"
+    assert len(asked) == 3
+
+
 def test_a_run_from_its_start_to_its_end() -> None:
     log = Log()
     prediction = log.prediction

@@ -13,8 +13,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from txsse.admin.answers import HTML, TEXT, Mistaken, answer, answer_error, answer_json
 from txsse.admin.cache import asked_key, asked_route, cache_levels, cache_status
 from txsse.admin.page import CONTENT_SECURITY_POLICY, render_page
-from txsse.admin.streams import ended_stream, stream_levels, streams_status
-from txsse.admin.view import AdminView, Asked, CacheLevels, StreamLevels
+from txsse.admin.streams import ended_stream, redis_status, stream_levels, streams_status
+from txsse.admin.view import AdminView, Asked, CacheLevels, RedisStatus, StreamLevels
 
 if TYPE_CHECKING:
     from txsse.admin.exposition import Exposition
@@ -59,7 +59,7 @@ class AdminApp:
 
     @app.route("/status", methods=["GET"])
     def status(self, request: IRequest) -> bytes:
-        return answer_json(request, {**self._view.status(), **self._cache_levels(), **self._stream_levels()})
+        return answer_json(request, {**self._view.status(), **self._cache_levels(), **self._stream_levels(), **self._redis()})
 
     @app.route("/cache", methods=["GET"])
     def cache(self, request: IRequest) -> bytes:
@@ -107,6 +107,10 @@ class AdminApp:
     def _stream_levels(self) -> dict[str, StreamLevels]:
         streams = self._view.streams
         return {} if streams is None else {"streams": stream_levels(streams)}
+
+    def _redis(self) -> dict[str, RedisStatus]:
+        shared = self._view.metrics.shared_view()
+        return {} if shared is None else {"redis": redis_status(shared)}
 
     @app.route("/upstreams/<name>/wake", methods=["POST"])
     def wake(self, request: IRequest, name: str) -> bytes:

@@ -82,6 +82,7 @@ class _Counters(Collector):
         yield _counters("txsse_resumes", "Readers who came back to a stream, by what became of it.", "result", metrics.resumes)
         yield from self._cache()
         yield from self._streams()
+        yield from self._shared()
 
     def _cache(self) -> Iterator[Metric]:
         cache = self._metrics.cache_view()
@@ -99,6 +100,22 @@ class _Counters(Collector):
             kept.add_metric(["live"], streams.live)
             kept.add_metric(["over"], streams.kept - streams.live)
             yield kept
+
+    def _shared(self) -> Iterator[Metric]:
+        shared = self._metrics.shared_view()
+        if shared is None:
+            return
+        yield GaugeMetricFamily("txsse_redis_up", "1 while Redis can be used.", value=shared.up)
+        yield CounterMetricFamily("txsse_redis_timeouts", "Commands that Redis did not answer in time.", value=shared.timeouts)
+        streams = GaugeMetricFamily(
+            "txsse_shared_streams", "Streams that are written to Redis, and those of others that are read from there.", labels=["role"]
+        )
+        streams.add_metric(["owned"], shared.owned)
+        streams.add_metric(["followed"], shared.followed)
+        yield streams
+        yield _counters("txsse_shared_losses", "Streams that other machines could not go on reading.", "reason", shared.losses)
+        yield CounterMetricFamily("txsse_shared_dropped_bytes", "Bytes of streams that were not written to Redis.", value=shared.dropped)
+        yield CounterMetricFamily("txsse_shared_reaped", "Streams of dead processes that this one has ended.", value=shared.reaped)
 
     def _upstreams(self) -> Iterator[Metric]:
         waiting = GaugeMetricFamily("txsse_waiting", "Requests held now.", labels=["upstream"])

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, TypedDict
 from txsse.admin.answers import Mistaken
 
 if TYPE_CHECKING:
-    from txsse.admin.view import StreamLevels
-    from txsse.recordings.view import StreamGlimpse, StreamsView
+    from txsse.admin.view import RedisStatus, StreamLevels
+    from txsse.recordings.view import SharedView, StreamGlimpse, StreamsView
 
 MOST_STREAMS: Final = 1000
 """Streams that are shown, the newest."""
@@ -43,6 +43,17 @@ class StreamsStatus(TypedDict):
 
 def stream_levels(streams: StreamsView) -> StreamLevels:
     return {"kept": streams.kept, "live": streams.live, "bytes": streams.size}
+
+
+def redis_status(shared: SharedView) -> RedisStatus:
+    return {
+        "up": shared.up,
+        "timeouts": shared.timeouts,
+        "owned": shared.owned,
+        "followed": shared.followed,
+        "losses": dict(shared.losses),
+        "reaped": shared.reaped,
+    }
 
 
 def streams_status(streams: StreamsView) -> StreamsStatus:

@@ -67,9 +67,20 @@ class StreamLevels(TypedDict):
     bytes: int
 
 
+class RedisStatus(TypedDict):
+    """What is shared with other machines."""
+
+    up: bool
+    timeouts: int  # commands
+    owned: int  # streams written there
+    followed: int  # streams of others, read from there
+    losses: dict[str, int]  # streams that others could not go on reading, by why
+    reaped: int  # streams of dead processes that were ended from here
+
+
 class Status(TypedDict):
-    """The body of ``/status``, which has ``cache`` besides, of :class:`CacheLevels`, where a route caches, and ``streams``, of
-    :class:`StreamLevels`, where one keeps streams."""
+    """The body of ``/status``, which has ``cache`` besides, of :class:`CacheLevels`, where a route caches, ``streams``, of
+    :class:`StreamLevels`, where one keeps streams, and ``redis``, of :class:`RedisStatus`, where there is one."""
 
     version: str
     uptime: float  # seconds

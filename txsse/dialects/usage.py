@@ -85,7 +85,7 @@ class UsageWitness:
     :ivar word: stands in all frames that can carry usage and in few others. Whoever relays looks for it and calls :meth:`see` where it is.
     """
 
-    __slots__ = ("_by_lines", "_carries", "_first", "_keeps_first", "_last", "word")
+    __slots__ = ("_by_lines", "_first", "_keeps_first", "_last", "_pattern", "word")
 
     word: bytes
 
@@ -93,13 +93,13 @@ class UsageWitness:
         self._by_lines = dialect == "ollama"
         self._keeps_first = dialect == "anthropic"
         self.word = _EVAL_COUNT if self._by_lines else _USAGE
-        self._carries = (_HAS_EVAL_COUNT if self._by_lines else _HAS_USAGE).search
+        self._pattern = _HAS_EVAL_COUNT if self._by_lines else _HAS_USAGE
         self._first = b""
         self._last = b""
 
     def see(self, frames: bytes) -> None:
         """Take frames in which :attr:`word` was found: whole events, or pieces of one that was too long to be held back."""
-        if self._carries(frames) is None:
+        if self._pattern.search(frames) is None:
             return
         if self._keeps_first and not self._first:
             self._first = frames

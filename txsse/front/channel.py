@@ -30,6 +30,7 @@ from txsse.front.connection import BODY, CLOSED, CLOSING, HEAD, IDLE, LENT, LING
 from txsse.front.limits import head_too_large, malformed, refusal, too_many_connections, too_slow
 from txsse.front.response import DEFAULT_STALL_TIMEOUT, RESET_LOOK, Response
 from txsse.interfaces import Exchange, Request
+from txsse.sockets import hold_little
 from txsse.wire.http1 import BadHead
 
 if TYPE_CHECKING:
@@ -179,7 +180,8 @@ class ProxyChannel(Connection):
         request = Request(head, b"", peer, self._secure, head.host, head.path, self._began, self._began)
         limits = site.backing.limits
         error = refusal(head, length, limits, site.budget)
-        if error is None and (site.pages is None or not site.pages.is_ours(head)):
+        pages = site.pages
+        if error is None and (pages is None or not head.path.startswith(pages.under) or not pages.is_ours(head)):
             error = site.handler.screen(head, head.host, head.path, peer)
         if error is not None:
             self._refuse(error, request, linger=error.close or length != 0)
@@ -217,7 +219,7 @@ class ProxyChannel(Connection):
 
     def _open(self, request: Request) -> None:
         pages = self._site.pages
-        if pages is not None and pages.is_ours(request.head):
+        if pages is not None and request.path.startswith(pages.under) and pages.is_ours(request.head):
             self._lend(request, pages)
             return
         predictions = self._site.predictions
@@ -303,6 +305,9 @@ class ProxyChannel(Connection):
         if self._held:
             self._site.budget.give(self._held)
             self._held = 0
+
+    def hold_little(self) -> None:
+        hold_little(self.transport)
 
     def _detach(self) -> None:
         """The current exchange is over: it and this connection know each other no more."""

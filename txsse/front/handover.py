@@ -25,11 +25,13 @@ class Pages:
 
     :param factory: a ``twisted.web.server.Site``, such as ``Site(app.resource())`` of a Klein application.
     :param is_ours: true of the head of a request for a page.
+    :param under: what all their paths begin with; of other requests *is_ours* is not asked.
     """
 
-    def __init__(self, factory: IProtocolFactory, is_ours: Callable[[RequestHead], object]) -> None:
+    def __init__(self, factory: IProtocolFactory, is_ours: Callable[[RequestHead], object], *, under: bytes = b"") -> None:
         self._factory = factory
         self.is_ours = is_ours
+        self.under = under
 
     def welcome(self, transport: Any) -> Guest:
         """Somebody on *transport* asks for a page. From here on *transport* is used by nobody else."""

@@ -141,6 +141,9 @@ class WebResponse:
         self._budget.give(self._held)
         self._held = 0
 
+    def hold_little(self) -> None:
+        """The transport is not ours."""
+
     def attend(self, exchange: Exchange) -> None:
         """*exchange* is the one that is answered here, unless it has been answered already."""
         if self._request is not None:

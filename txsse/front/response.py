@@ -31,6 +31,8 @@ class Channel(Protocol):
 
     def forget_body(self) -> None: ...
 
+    def hold_little(self) -> None: ...
+
     def finished(self, close: bool) -> None:
         """The answer is complete; with *close* the connection is used no more."""
 
@@ -162,3 +164,8 @@ class Response:
         """The request's body is needed no more: its bytes leave the budget."""
         if self._channel is not None:
             self._channel.forget_body()
+
+    def hold_little(self) -> None:
+        """The client may be slow, for it reads what is kept anyway."""
+        if self._channel is not None:
+            self._channel.hold_little()

@@ -23,15 +23,12 @@ def own_pages(view: PagesView, reactor: IReactorTime) -> Pages:
     waits, streams = PROGRESS.encode(), STREAMS.encode()
 
     def is_ours(head: RequestHead) -> bool:
-        path = head.path
-        if not path.startswith(b"/-/"):
-            return False
-        if path.startswith(waits):
+        if head.path.startswith(waits):
             return view.shows_pages
         page = view.stream_control
-        return page is not None and path.startswith(streams) and is_for_pages(head, page)
+        return page is not None and head.path.startswith(streams) and is_for_pages(head, page)
 
-    return Pages(_PagesFactory(view, reactor), is_ours)
+    return Pages(_PagesFactory(view, reactor), is_ours, under=b"/-/")
 
 
 class _PagesFactory(Factory[Protocol]):

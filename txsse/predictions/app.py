@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 
 from klein import Klein
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
@@ -20,14 +21,16 @@ from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from txsse import __version__
+from txsse.config.model import MIB, Webhooks
 from txsse.errors import ProxyError
 from txsse.predictions.asked import Asked, check_id, is_json, read_asked
 from txsse.predictions.job import Job, Name
 from txsse.predictions.jobs import Jobs
 from txsse.predictions.model import Invalid, Model, Models
 from txsse.recordings.cursor import BadCursor, ours, parse_cursor
+from txsse.recordings.store import Quota
 from txsse.web.negotiation import Wish, answer_json, wish_of
-from txsse.web.stream import EventStream, clock_of
+from txsse.web.stream import EventStream, alarms_of, clock_of
 from txsse.webhooks.allow import WebhookRefused
 from txsse.webhooks.channel import read_events
 from txsse.webhooks.sender import Sender
@@ -37,8 +40,8 @@ T = TypeVar("T")
 Body: TypeAlias = bytes | EventStream
 Answer: TypeAlias = Callable[[Request, Model, str], Coroutine[Deferred[Any], Any, Body]]
 
-EXPOSED: Final = b"Location, X-Stream-State, X-Stream-First, X-Stream-Last, X-Stream-Gap"
 RETRY_AFTER: Final = 5
+"""Seconds a client is asked to wait where nothing better is known."""
 _TEMPORARY: Final = (429, 503)
 _NOT_STREAMABLE: Final = "This model does not support streaming responses: leave text/event-stream out of Accept."
 
@@ -46,7 +49,7 @@ _NOT_STREAMABLE: Final = "This model does not support streaming responses: leave
 class PredictionsApp:
     """Serves the API for *models*. ``PredictionsApp(..).app.resource()`` is the resource for a site, at its root or below any path.
 
-    :param jobs: where predictions are kept; it may be shared with others whose models have other names.
+    :param jobs: where predictions are kept.
     :param sender: sends webhooks; without one they are refused.
     """
 
@@ -56,6 +59,19 @@ class PredictionsApp:
         self._models = models
         self._jobs = jobs
         self._sender = sender
+
+    @classmethod
+    def over(cls, models: Models, reactor: IReactorTime, *, memory: int = 64 * MIB, webhooks: Webhooks | None = None) -> PredictionsApp:
+        """The API of *models*, with all that it needs.
+
+        :param memory: for all predictions that are kept, in bytes.
+        :param webhooks: which of them may be sent.
+        :raises Refused: of :mod:`txsse.config.errors`: *webhooks* cannot be.
+        """
+        alarms, quota = alarms_of(reactor), Quota(memory)
+        jobs = Jobs(alarms, quota)
+        quota.attach(jobs)
+        return cls(models, jobs, None if webhooks is None else Sender(webhooks, reactor, alarms))
 
     @app.route("/", methods=["GET"])
     async def index(self, request: Request) -> Body:
@@ -91,9 +107,10 @@ class PredictionsApp:
 
     async def _serve(self, request: Request, answer: Answer, id: str = "") -> Body:
         request.responseHeaders.removeHeader(b"Server")
-        model = self._models.find(request)
-        if model is None:
-            return _refuse(request, ProxyError("no_route", "There is nothing at this path."))
+        try:
+            model = self._models.find(request)
+        except ProxyError as error:
+            return _refuse(request, error)
         for name, value in model.fields:
             request.responseHeaders.addRawHeader(name, value)
         try:
@@ -103,7 +120,7 @@ class PredictionsApp:
             model.answered(error.http_status, len(body), error)
         except Invalid as invalid:
             body = _unprocessable(request, invalid)
-            model.answered(422, len(body), None)
+            model.answered(422, len(body), ProxyError("bad_request", invalid.message, status=422))
         return body
 
     # -- what can be asked
@@ -117,20 +134,14 @@ class PredictionsApp:
         return _say(request, model, {"status": model.health(), "version": {"txsse": __version__}})
 
     async def _create(self, request: Request, model: Model, id: str) -> Body:
-        fields = _fields(request)
         wish = wish_of(request)
-        asked = await self._read(request, fields, id)
-        job = self._earlier(model, asked, fields)
-        if wish.events and not model.streams:
-            raise ProxyError("not_streamable", _NOT_STREAMABLE)
-        if job is None:
-            given = await model.check(asked.input)
-            job = self._earlier(model, asked, fields)  # somebody else may have been quicker
-            if job is None:
-                return await self._begin(request, model, asked, given, wish)
-        job.background = job.background or wish.background
-        answer = await self._tell(request, model, job, wish)
-        model.answered(request.code, 0, None)
+        job, starting = await self._job(request, model, id, wish)  # whose input nobody has in hand any more
+        request.setHeader(b"Location", request.path if id else b"%b/%b" % (request.path, job.name.id.encode("ascii")))
+        if wish.background:
+            request.setHeader(b"Preference-Applied", b"respond-async")
+        answer = await self._tell(request, model, job, wish, starting)
+        if not starting:
+            model.answered(request.code, 0, None)
         return answer
 
     async def _look(self, request: Request, model: Model, id: str) -> Body:
@@ -147,7 +158,23 @@ class PredictionsApp:
         self._jobs.get(Name(model.name, model.scope, id)).cancel()
         return _say(request, model, {})
 
-    # -- a new one
+    # -- a new one, or not
+
+    async def _job(self, request: Request, model: Model, id: str, wish: Wish) -> tuple[Job, bytes]:
+        """The prediction that is meant, and if it is a new one, the document that it began with."""
+        fields = _fields(request)
+        asked = await self._read(request, fields, id)
+        job = self._earlier(model, asked, fields)
+        if wish.events and not model.streams:
+            raise ProxyError("not_streamable", _NOT_STREAMABLE)
+        if job is None:
+            given = await model.check(asked.input)
+            job = self._earlier(model, asked, fields)  # somebody else may have been quicker
+            if job is None:
+                return self._begin(request, model, asked, given, wish)
+        if wish.background:
+            job.let_run()
+        return job, b""
 
     async def _read(self, request: Request, fields: Headers, id: str) -> Asked:
         if id:
@@ -182,7 +209,7 @@ class PredictionsApp:
             return job
         return self._jobs.find(Name(model.name, model.scope, asked.id)) if asked.id else None
 
-    async def _begin(self, request: Request, model: Model, asked: Asked, given: Any, wish: Wish) -> Body:
+    def _begin(self, request: Request, model: Model, asked: Asked, given: Any, wish: Wish) -> tuple[Job, bytes]:
         if model.full:
             raise ProxyError("at_capacity", "At capacity - all prediction slots busy")
         webhook = None
@@ -190,31 +217,30 @@ class PredictionsApp:
         if asked.webhook is not None and self._sender is not None:
             webhook = self._sender.prediction(asked.webhook, asked.events, id)
         job = self._jobs.make(Name(model.name, model.scope, id), model.resume)
-        job.background = wish.background
         starting = job.prediction.to_json()
         began = job.prediction.document()
         try:
+            if wish.events:
+                self._place(request, job)  # what is no cursor begins nothing
             work = model.begin(given, job)
         except ProxyError:
             self._jobs.drop(job)
             raise
         job.works(work)
+        if wish.background:
+            job.let_run()
         if webhook is not None:
             job.notify(webhook, began)
-        return await self._tell(request, model, job, wish, starting)
+        return job, starting
 
-    async def _tell(self, request: Request, model: Model, job: Job, wish: Wish, starting: bytes = b"") -> Body:
+    async def _tell(self, request: Request, model: Model, job: Job, wish: Wish, starting: bytes) -> Body:
         """The answer in the form that the client asks for.
 
         :param starting: the document of a new one. (What it is by now may be something else, and Cog's clients wait for this.)
         """
-        path = request.path if request.method == b"PUT" else b"%b/%b" % (request.path, job.name.id.encode("ascii"))
-        request.setHeader(b"Location", path)
-        if wish.background:
-            request.setHeader(b"Preference-Applied", b"respond-async")
         if wish.events:
             return self._stream(request, model, job)
-        if wish.background and not job.over:
+        if wish.background and (starting or not job.over):
             return answer_json(request, starting or job.prediction.to_json(), 202)
         await job.outcome()
         return answer_json(request, job.prediction.to_json())
@@ -281,6 +307,8 @@ def _refuse(request: IRequest, error: ProxyError) -> bytes:
     status = error.http_status
     if status in _TEMPORARY:
         request.setHeader(b"Retry-After", b"%d" % max(1, min(round(error.retry_after or RETRY_AFTER), 60)))
+    if status == 401:
+        request.setHeader(b"WWW-Authenticate", b"Bearer")
     failed = {"status": "failed"} if request.method in (b"POST", b"PUT") and status in (409, *_TEMPORARY) else {}
     return answer_json(request, {"error": error.message, "code": error.code, **failed}, status)
 

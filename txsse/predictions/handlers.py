@@ -25,8 +25,8 @@ from txsse.wire.headers import Headers
 class HandlerModels:
     """One function makes all predictions (:class:`~txsse.predictions.model.Models`).
 
-    What it yields is the output, in pieces; what it returns, if it yields nothing, is the only one. It can be asked for events if it is marked
-    with :func:`~txsse.web.streaming.streaming`.
+    What it yields is the output, in pieces; what it returns, if it yields nothing, is the only one. It can be asked for events if it is
+    marked with :func:`~txsse.web.streaming.streaming`.
 
     :param function: has a parameter ``input``, a dict, and perhaps ``ctx``, a :class:`~txsse.web.context.Context`.
     :param slots: how many run at a time; 0 = any number. Over it, 409.

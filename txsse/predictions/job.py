@@ -99,7 +99,11 @@ class Job:
         """*work* has begun. It may be over already."""
         self._work = work
         self._mind_the_gap()
-        if self.background and not self.over:
+
+    def let_run(self) -> None:
+        """It goes on without followers, as long as it may."""
+        self.background = True
+        if not self.followers and not self.over:
             self._abandoned()
 
     def notify(self, webhook: Channel, began: dict[str, object]) -> None:
@@ -147,8 +151,8 @@ class Job:
         """*reading* takes no more. Idempotent."""
         if reading in self._readings:
             self._readings.discard(reading)
-            self._mind_the_gap()
             self._left()
+            self._mind_the_gap()  # what was cancelled is not to go on first
 
     def moved(self) -> None:
         """A reading has come to the end of what there is, or has fallen behind."""

@@ -1,7 +1,7 @@
 """The predictions of a process: by name for those who ask again, until they are forgotten.
 
-One is kept while it runs and for ``resume.ttl`` afterwards. Of one that is forgotten only its name is remembered for a while, so that "it is
-gone" can be told from "there never was one".
+One is kept while it runs and for ``resume.ttl`` afterwards. Of one that is forgotten only its name is remembered for a while, so that
+"it is gone" can be told from "there never was one".
 """
 
 from __future__ import annotations
@@ -121,8 +121,3 @@ class Jobs:
         """Give memory back: that of the one that has been over longest, of those that nobody reads now if there are any."""
         unread = (name for name in self._over if not self._jobs[name].followers)
         self.forget(next(unread, None) or next(iter(self._over)))
-
-    def close(self) -> None:
-        """Nothing is forgotten any more."""
-        for _, alarm in self._over.values():
-            alarm.cancel()

@@ -81,5 +81,8 @@ class Model(Protocol):
 class Models(Protocol):
     """Whom the API serves."""
 
-    def find(self, request: Request) -> Model | None:
-        """Whose predictions *request* is about; ``None``: nobody's."""
+    def find(self, request: Request) -> Model:
+        """Whose predictions *request* is about.
+
+        :raises ProxyError: nobody's, or not for who asks.
+        """

@@ -82,7 +82,7 @@ class Reading(AsyncIterator[Encoded]):
         gap, self._gap = self._gap, 0
         job = self._job
         if job.resume.on_gap == "skip":
-            return Encoded(comment('txsse {"gap":%d}' % gap))
+            return Encoded(comment(f'txsse {{"gap":{gap}}}'))
         self._over = True
         text = "SSE stream replay truncated; events were dropped"  # as replicate/cog says it
         told = {"error": text, "code": "replay_truncated", "skipped": gap, "first": f"{job.sid}.{self._after + 1}"}

@@ -13,6 +13,7 @@ from twisted.web.server import Request as WebRequest
 from txsse.config.model import Resume
 from txsse.dialects.shapes import dump
 from txsse.errors import ProxyError
+from txsse.front.limits import malformed
 from txsse.front.resource import head_of
 from txsse.interfaces import Request
 from txsse.logs import shown
@@ -55,6 +56,7 @@ _HEALTH: Final[dict[State, Health]] = {
 class Home:
     """What is needed of the proxy.
 
+    :param screen: what is wrong with a head, if anything.
     :param conduct: lets a conductor live.
     :param request_id: the client's, or a new one.
     :param scope_of: whom a request with these fields, for this path with its query, comes from.
@@ -65,6 +67,7 @@ class Home:
     owner: Owner
     reactor: Any
     table: Callable[[], RouteTable]
+    screen: Callable[[RequestHead, bytes, bytes, str], ProxyError | None]
     conduct: Callable[[Conductor], object]
     request_id: Callable[[RequestHead], bytes]
     scope_of: Callable[[Headers, bytes, str], bytes]
@@ -156,17 +159,22 @@ class Upstreams:
         self.jobs = jobs
         self._home = home
 
-    def find(self, request: WebRequest) -> UpstreamModel | None:
+    def find(self, request: WebRequest) -> UpstreamModel:
         try:
             head = head_of(request)
-        except BadHead:
-            return None
+        except BadHead as bad:
+            raise malformed(str(bad)) from None
         home = self._home
+        host = getattr(request.getClientAddress(), "host", "")
+        peer = host if isinstance(host, str) else ""
+        # Our own front has asked already; the site of a stranger knows nothing of keys.
+        error = home.screen(head, head.host, head.path, peer)
+        if error is not None:
+            raise error
         route = home.table().find(head)
         if route is None or not route.predicts:
-            return None
+            raise ProxyError("no_route", "There is nothing at this path.")
         now = home.owner.alarms.seconds()
-        peer = getattr(request.getClientAddress(), "host", "")
         ident = home.request_id(head)
         fields = [(b"X-Request-Id", ident), *cors_headers(head.headers, route.config.cors_origins)]
         if route.config.cors_origins:
@@ -177,7 +185,7 @@ class Upstreams:
             scope=home.scope_of(head.headers, head.path, route.config.cache.scope),
             fields=fields,
             home=home,
-            request=Request(head, b"", peer if isinstance(peer, str) else "", bool(request.isSecure()), head.host, _short(head), now, now),
+            request=Request(head, b"", peer, bool(request.isSecure()), head.host, _short(head), now, now),
             ident=ident,
         )
 

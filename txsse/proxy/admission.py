@@ -144,6 +144,7 @@ class Admission(Generic[T]):
                     exchange.client_paused()
                 return
             yield pause
+        self._steps.close()
 
     def _end(self, *, abandoned: bool) -> None:
         if not self._over:

@@ -13,6 +13,7 @@ from txsse.proxy.cors import cors_headers
 from txsse.proxy.fixed import BODILESS, Answer
 from txsse.proxy.forwarded import response_headers
 from txsse.proxy.routes import BoundRoute
+from txsse.recordings.heads import objection
 from txsse.wire.headers import Headers, Prepared, get, without
 from txsse.wire.http1 import RequestHead, ResponseHead, decoded_path
 
@@ -41,15 +42,17 @@ class _Relayed:
 
     :ivar replaced: the fields of ours before which upstream's give way, lower-case.
     :ivar identified: it has a request id of its own.
+    :ivar objection: why its answers are not stored, once that was asked.
     """
 
-    __slots__ = ("fields", "identified", "replaced")
+    __slots__ = ("fields", "identified", "objection", "replaced")
 
     def __init__(self, head: ResponseHead, replaced: bytes) -> None:
         theirs = response_headers(head)
         self.replaced = replaced
         self.fields = Prepared(without(theirs, (replaced,)))
         self.identified = get(theirs, b"x-request-id") is not None
+        self.objection: str | None = None
 
 
 def relayed(head: ResponseHead, ours: Headers, replaced: bytes) -> tuple[Prepared, Headers]:
@@ -62,6 +65,16 @@ def relayed(head: ResponseHead, ours: Headers, replaced: bytes) -> tuple[Prepare
     if not isinstance(plan, _Relayed) or plan.replaced != replaced:
         plan = head.plan = _Relayed(head, replaced)
     return plan.fields, ours[:-1] if plan.identified else ours
+
+
+def objection_to(head: ResponseHead) -> str:
+    """As :func:`txsse.recordings.heads.objection`, looked for once in all heads that are the same."""
+    plan = head.plan
+    if not isinstance(plan, _Relayed):
+        return objection(head)
+    if plan.objection is None:
+        plan.objection = objection(head)
+    return plan.objection
 
 
 def committed(content_type: bytes, request: RequestHead, route: BoundRoute, ours: Headers) -> Headers:

@@ -22,13 +22,14 @@ from txsse.dialects import DIALECTS, Dialect
 from txsse.errors import ProxyError
 from txsse.interfaces import Request
 from txsse.metrics import CacheResult, Metrics
+from txsse.proxy.answers import objection_to
 from txsse.proxy.playback import Stored
 from txsse.proxy.routes import BoundRoute
 from txsse.proxy.run import Run
 from txsse.recordings.convert import to_document, to_stream
 from txsse.recordings.directives import Directives, parse
 from txsse.recordings.entry import Entry
-from txsse.recordings.heads import objection, told_again
+from txsse.recordings.heads import told_again
 from txsse.recordings.key import Digest, Uncacheable, digest, make_key, scope_of, twins
 from txsse.recordings.lookup import CacheLookup, Question
 from txsse.recordings.verdict import judge
@@ -198,7 +199,7 @@ class Caching:
             route.name,
             asking.dialect.name,
             request.head.decoded_path,
-            request.body,
+            request.body if self._lookup is not None else b"",  # a long stream must not keep its prompt in memory for nobody
             asking.streaming,
             scope,
             summary,
@@ -262,8 +263,7 @@ class Caching:
     def began(self, run: Run, question: Question) -> None:
         """*run* asks upstream what *question* is; whoever asks it meanwhile may join."""
         self._runs.setdefault(question.key, []).append(run)
-        # A long stream must not keep its prompt in memory, but for those who want to be told of it at the end.
-        self._questions[run] = question if self._lookup is not None else attrs.evolve(question, body=b"")
+        self._questions[run] = question
 
     @property
     def flights(self) -> int:
@@ -282,7 +282,7 @@ class Caching:
     def _consider(self, run: Run, question: Question) -> None:
         head = run.head
         assert head is not None
-        reason = objection(head) or _fault(run)
+        reason = objection_to(head) or _fault(run)
         if reason:
             self._metrics.cache_refusals[reason] += 1
             return

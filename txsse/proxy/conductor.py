@@ -255,8 +255,8 @@ class Conductor(ABC):
     def _too_late(self) -> None:  # noqa: B027 - not every kind has somebody to blame
         """There was no answer in time."""
 
-    def _landed(self) -> None:
-        """No dispatch is under way any more."""
+    def _landed(self, *, well: bool = False) -> None:
+        """No dispatch is under way any more; *well*: the upstream has ended its answer as it should."""
         self._dispatch = None
 
     # -- the whole
@@ -327,7 +327,7 @@ class Conductor(ABC):
             self._relayed(out, now)
 
     def response_ended(self) -> None:
-        self._landed()
+        self._landed(well=True)
         if self._collector is not None:
             self._end_collecting(complete=True)
         elif self._relay is not None:

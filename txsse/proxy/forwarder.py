@@ -50,11 +50,6 @@ class Forwarder(Conductor):
 
     # -- from the upstream (Receiver)
 
-    def response_ended(self) -> None:
-        if self._server is not None:
-            self._server.failed = 0
-        super().response_ended()
-
     def dispatch_failed(self, failed: Failed) -> None:
         if failed.fault in _BLAMED:
             self._blame(failed.detail, gone=failed.fault is Fault.UNREACHABLE)
@@ -127,14 +122,12 @@ class Forwarder(Conductor):
         if self._server is not None:
             self.route.backend.servers.blame(self._server, detail, gone=gone)
 
-    def _landed(self) -> None:
+    def _landed(self, *, well: bool = False) -> None:
         if self._dispatch is not None and self._server is not None:
             self._server.in_flight -= 1
+            if well:
+                self._server.failed = 0
         self._dispatch = None
-
-    def _put_away(self) -> None:
-        self._hold = None
-        super()._put_away()
 
     def hold_status(self) -> HoldStatus:
         place = None if self._hold is None else self._hold.place

@@ -169,7 +169,8 @@ class Proxy:
         if opened.link is not None:
             from txsse.proxy.shared import open_shared
 
-            self._shared_streams = open_shared(opened.link, self._reactor, node, self._routes, self._count_resume)
+            shared = self._shared_streams = open_shared(opened.link, self._reactor, node, self._routes, self._count_resume)
+            self.metrics.shared_view = lambda: shared
         peers, resumption = self._make_peers(), Resumption(streams, self._count_resume, node)
         self._control = StreamControl(resumption, peers, self._shared_streams, self.alarms, time.time, self._routes, self._scope_of)
         self.metrics.streams_view = lambda: self.stream_control
@@ -202,6 +203,7 @@ class Proxy:
             owner=self,
             reactor=self._reactor,
             table=lambda: self.table,
+            screen=self.screen,
             conduct=self._conduct,
             request_id=self._request_id,
             scope_of=self._scope_of,
@@ -340,8 +342,10 @@ class Proxy:
             self.refuse(_no_route(), request.head, request.path, request.peer, downstream)
             return NOBODY
         brought = request.head, request.path
-        query_key = b"" if self._keys is None else self._keys.in_query(request.path)
-        self._strip(request)
+        query_key = b""
+        if self._keys is not None:
+            query_key = self._keys.in_query(request.path)
+            self._strip(request)
         if route.stand_ins is not None and route.stand_ins.early:
             found = self._reception.serve(route.stand_ins, route, request, request_id, downstream)
             if found is None:

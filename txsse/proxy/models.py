@@ -144,3 +144,6 @@ class _Overheard:
 
     def forget_body(self) -> None:
         self._downstream.forget_body()
+
+    def hold_little(self) -> None:
+        self._downstream.hold_little()

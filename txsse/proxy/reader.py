@@ -15,10 +15,10 @@ from txsse.exchange import events as ev
 from txsse.exchange.relay import StreamRelay
 from txsse.exchange.table import State
 from txsse.exchange.voice import HoldStatus
+from txsse.proxy.answers import objection_to
 from txsse.proxy.conductor import Conductor
 from txsse.proxy.cors import shared_anew
 from txsse.proxy.run import MOST_AT_ONCE, Follower
-from txsse.recordings.heads import objection
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import ResponseHead
 
@@ -75,6 +75,9 @@ class Source(Protocol):
         """Lines for the head of an error frame, for those who may come back."""
 
 
+LITTLE_AT_ONCE: Final = 16 * 1024
+"""Bytes of a stream that is kept anyway which a reader is handed before its client can say that it is slow."""
+
 _LAST_WORDS: Final = (State.FAILING, State.ENDED)
 
 
@@ -118,12 +121,14 @@ class Reader(Conductor):
         source.join(self)
         if not self.asked:
             self._forget_body()
+        if source.resumable:
+            self.downstream.hold_little()
         self._drive(ev.Begin(not source.held))
 
     # -- from the source (Follower)
 
     def response_started(self, head: ResponseHead) -> None:
-        if self.asked and self.cache == "miss" and (reason := objection(head)):
+        if self.asked and self.cache == "miss" and (reason := objection_to(head)):
             self.notes = cache_notes("uncacheable", reason)
         if self._comes_back:
             head = shared_anew(head, self.request.head.headers, self.home.config.cors_origins)
@@ -146,7 +151,7 @@ class Reader(Conductor):
             # A bug of ours: it is this reader's alone, not that of all who read the same.
             self._log.failure("an exchange broke")
             self._break_off()
-        if self._starting and self.tally.relayed >= MOST_AT_ONCE:
+        if self._starting and self.tally.relayed >= (LITTLE_AT_ONCE if self.source.resumable else MOST_AT_ONCE):
             self._starting = False
             self._take_breath()
 

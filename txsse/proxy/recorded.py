@@ -47,7 +47,7 @@ from txsse.wire.http1 import RequestHead
 
 if TYPE_CHECKING:
     from txsse.proxy.elsewhere import Spot
-    from txsse.proxy.shared import Shared
+    from txsse.proxy.shared import Held, Shared
 
 T = TypeVar("T")
 
@@ -108,6 +108,24 @@ class Asked:
         return claim_of(self.route.name, self.scope, self.credentials)
 
 
+@attrs.frozen
+class Looked:
+    """What is known of a request before it is answered.
+
+    :param found: what the cache says.
+    :param sid: of the stream that it may become.
+    :param claimed: what became of its ``Idempotency-Key`` where machines share streams: a claim, or the id of the stream that it led to.
+    """
+
+    found: Found | None
+    sid: str
+    claimed: Held | str | ProxyError | None = None
+
+    @property
+    def held(self) -> Held | None:
+        return None if isinstance(self.claimed, str | ProxyError) else self.claimed
+
+
 class Refuse(Protocol):
     def __call__(self, error: ProxyError, request: Request, downstream: Downstream, dialect: Dialect | None = None) -> None:
         """Answer with an error, in this dialect's shape if that is known better than by the request's path."""
@@ -160,9 +178,7 @@ class RecordedRequests:
             return NOBODY
         if earlier is not None:
             return earlier
-        if not asked.route.caches:
-            return self._answer(asked, None)
-        steps = self._caching.look_up(asked)
+        steps = self._look(asked)
         try:
             pause = next(steps)
         except StopIteration as end:
@@ -172,6 +188,15 @@ class RecordedRequests:
         self._admissions.add(admission)
         admission.go(self._cooperator)
         return admission
+
+    def _look(self, asked: Asked) -> Generator[Deferred[Any] | None, None, Looked]:
+        found = (yield from self._caching.look_up(asked)) if asked.route.caches else None
+        sid = self._resumption.new_sid()
+        answered = found is not None and (found.source is not None or found.error is not None)
+        if self._shared is None or answered or not asked.streaming or (claim := asked.claim) is None or not self._records(asked, found):
+            return Looked(found, sid)
+        body, now = body_hash(asked.request.body), self._caching.now
+        return Looked(found, sid, (yield from self._shared.claim(claim, body, sid, asked.route, asked.dialect, now)))
 
     def _earlier(self, asked: Asked) -> Exchange | None:
         named = ours(asked.request.head.headers)
@@ -187,14 +212,20 @@ class RecordedRequests:
             return self._let_run(found[0], asked)
         return self._go_on(*found, asked.request, asked.downstream, asked.traits)
 
-    def _answer(self, asked: Asked, found: Found | None) -> Exchange:
+    def _answer(self, asked: Asked, looked: Looked) -> Exchange:
+        found = looked.found
+        if isinstance(looked.claimed, str):
+            return self._attach(asked, looked.claimed)
+        if isinstance(looked.claimed, ProxyError):
+            self._refuse(looked.claimed, asked.request, asked.downstream)
+            return NOBODY
         if found is not None and found.error is not None:
             self._refuse(found.error, asked.request, asked.downstream)
             return NOBODY
         source = None if found is None else found.source
         asks = source is None and self._records(asked, found)
         if asks:
-            source = self._run(asked, found)
+            source = self._run(asked, looked)
         if isinstance(source, ResumableRun) and asked.streaming and responds_async(asked.request.head.headers):
             return self._let_run(source, asked)
         notes: Headers = []
@@ -214,6 +245,17 @@ class RecordedRequests:
         conductor.notes = notes
         return self._conduct(conductor)
 
+    def _attach(self, asked: Asked, sid: str) -> Exchange:
+        """It was made before, under the same key."""
+        if self._is_elsewhere(sid):
+            return self._look_elsewhere(sid, Cursor(), asked.request, asked.downstream, asked.scope_as, asked.traits)
+        try:
+            run = self._resumption.find(sid, asked.scope_as)
+            return self._go_on(run, Cursor(), asked.request, asked.downstream, asked.traits)
+        except ProxyError as error:
+            self._refuse(error, asked.request, asked.downstream)
+            return NOBODY
+
     def _records(self, asked: Asked, found: Found | None) -> bool:
         """Is it to be a run?"""
         keeps = found is not None and found.question is not None
@@ -224,8 +266,8 @@ class RecordedRequests:
         stand_ins, route = asked.route.stand_ins, asked.route
         return stand_ins is None or route.backend.ready or stand_ins.instead(asked.request, streaming=asked.streaming) is None
 
-    def _run(self, asked: Asked, found: Found | None) -> Run:
-        traits, route = asked.traits, asked.route
+    def _run(self, asked: Asked, looked: Looked) -> Run:
+        traits, route, found = asked.traits, asked.route, looked.found
         question = None if found is None else found.question
         about = (self._owner, self, route, asked.request, asked.dialect)
         limit = max(route.config.cache.max_entry if route.caches else 0, route.config.resume.max_bytes if route.resumes else 0)
@@ -238,9 +280,9 @@ class RecordedRequests:
         }
         run: Run
         if route.resumes and (asked.streaming or asked.claim is not None):
-            resumable = run = ResumableRun(*about, sid=self._resumption.new_sid(), scope=asked.scope, created=self._caching.now, **more)
+            resumable = run = ResumableRun(*about, sid=looked.sid, scope=asked.scope, created=self._caching.now, **more)
             if self._shared is not None and asked.streaming:
-                self._shared.share(resumable)
+                self._shared.share(resumable, looked.held)
             self._resumption.streams.add(resumable, asked.claim, body_hash(asked.request.body))
         else:
             run = Run(*about, **more)

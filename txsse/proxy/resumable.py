@@ -186,8 +186,10 @@ class ResumableRun(Run):
                 self.sharing.append(event)
         if any(each.numbers for each in live) and self.numbered:
             sid = self.sid.encode("ascii")
-            told = [number(sid, seq, [event]) for seq, event in enumerate(events, first)]
-            with_ids = interleave(told, between) if between else b"".join(told)
+            if between:
+                with_ids = interleave([number(sid, seq, [event]) for seq, event in enumerate(events, first)], between)
+            else:
+                with_ids = number(sid, first, events) if events else b""
         else:
             with_ids = data
         goes_through = self._goes_through()

@@ -21,7 +21,6 @@ from txsse.upstream.presets import is_loading_answer
 from txsse.wire.headers import get_all
 from txsse.wire.http1 import RequestHead
 
-
 PREDICTIONS: Final = re.compile(r"/predictions(?:/[^/]+(?:/cancel)?)?|/health-check")
 """The decoded paths of replicate/cog's HTTP API."""
 
@@ -119,7 +118,19 @@ class BoundRoute:
     for_runs: BoundRoute | None = None  # as those see it who ask for many
     for_readers: BoundRoute | None = None  # .. and those who read what another one asked for
     for_predictions: BoundRoute | None = None  # .. and those who ask for a prediction
+    predicts: bool = attrs.field(init=False)
+    """It is for predictions: their paths are taken instead of that in its match, which is the upstream's."""
+    caches: bool = attrs.field(init=False)
+    resumes: bool = attrs.field(init=False)
+    records: bool = attrs.field(init=False)
+    """What it relays may be kept."""
     _spoken: dict[Dialect, Dialect] = attrs.field(init=False, factory=dict)  # as this route's style varies them
+
+    def __attrs_post_init__(self) -> None:
+        self.predicts = self.config.kind == "predictions"
+        self.caches = self.config.cache.mode != "off" and not self.predicts
+        self.resumes = self.config.resume.mode != "off" and not self.predicts
+        self.records = self.caches or self.resumes
 
     @classmethod
     def bind(
@@ -144,24 +155,6 @@ class BoundRoute:
             headers=tuple((name.lower().encode("latin-1"), glob(value)) for name, value in match.header.items()),
             wanted_model=glob(match.model) if match.model else None,
         )
-
-    @property
-    def predicts(self) -> bool:
-        """It is for predictions: their paths are taken instead of that in its match, which is the upstream's."""
-        return self.config.kind == "predictions"
-
-    @property
-    def caches(self) -> bool:
-        return self.config.cache.mode != "off" and not self.predicts
-
-    @property
-    def resumes(self) -> bool:
-        return self.config.resume.mode != "off" and not self.predicts
-
-    @property
-    def records(self) -> bool:
-        """What it relays may be kept."""
-        return self.caches or self.resumes
 
     def prepare(self) -> None:
         """Everything else about it is known: make what follows from it."""

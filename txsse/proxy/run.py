@@ -80,6 +80,8 @@ class Nowhere:
 
     def forget_body(self) -> None: ...
 
+    def hold_little(self) -> None: ...
+
 
 _NOWHERE: Final = Nowhere()
 
@@ -276,16 +278,15 @@ class Run(Forwarder):
         super().response_ended()
 
     def _relayed(self, data: bytes, now: float) -> None:
-        recording, live = self.recording, self._live
+        recording, live, goes_through = self.recording, self._live, self._goes_through()
         if recording.torn and len(live) == len(self._subscriptions):
             recording.pass_by()
         else:
             recording.append(data, now, needed=not live and bool(self._subscriptions))
-        if self._goes_through():
-            for subscription in live:
+        for subscription in live:
+            if goes_through:
                 subscription.follower.pass_through(data, now)
-        else:
-            for subscription in live:
+            else:
                 subscription.follower.body_received(data)
         if not self._live:
             self._mind_the_gap()

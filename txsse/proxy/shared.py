@@ -8,48 +8,103 @@ from __future__ import annotations
 import hmac
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import attrs
 from twisted.internet.defer import Deferred
 
 from txsse.errors import ProxyError
 from txsse.proxy.elsewhere import Elsewhere, Scopes, Search, Spot, error_of, is_own
 from txsse.proxy.resumable import ResumableRun
-from txsse.proxy.streams import not_found
+from txsse.proxy.streams import Claim, conflict, not_found
+from txsse.redis.claims import Claimed, Claims
 from txsse.redis.journal import Found, Journal
 from txsse.redis.records import DONE, UNSHARED, Meta, Terminal
 from txsse.wire.headers import Headers
 
 if TYPE_CHECKING:
+    from txsse.dialects import Dialect
     from txsse.proxy.routes import BoundRoute
     from txsse.recordings.cursor import Cursor
     from txsse.redis.link import RedisLink
     from txsse.redis.outbox import Loss
 
+ATTEMPTS: Final = 3
+"""At a claim that others make at the same time."""
+
 _UNKNOWN_ID: Final = "The cursor is not the id of an event of this stream: send the last one that came, or none for all of it."
+
+T = TypeVar("T")
+Steps = Generator[Deferred[Any], None, T]
+"""Give way with what is to be waited for."""
+
+
+@attrs.frozen
+class Held:
+    """A claim of ours."""
+
+    key: bytes
+    claimed: Claimed
 
 
 class Shared:
-    """Of one proxy.
+    """Of one proxy. Implements :class:`txsse.recordings.view.SharedView`.
 
     :param routes: those it has now.
     :param count: one more of ``txsse_resumes_total``.
+    :ivar losses: streams of ours whose sharing ended before they did, by why.
     """
 
-    def __init__(self, journal: Journal, routes: Callable[[], Iterable[BoundRoute]], count: Callable[[str], None]) -> None:
+    def __init__(self, link: RedisLink, journal: Journal, routes: Callable[[], Iterable[BoundRoute]], count: Callable[[str], None]) -> None:
         self.journal = journal
+        self.losses: Counter[str] = Counter()
+        self._link = link
+        self._claims = Claims(link, journal.name)
         self._routes = routes
         self._count = count
         self._readers: Counter[str] = Counter()  # here, of streams of other machines
 
     # -- ours
 
-    def share(self, run: ResumableRun) -> None:
-        """Write *run* to Redis from its first event on. It has no head yet: a stream is what it asks for."""
-        content_type = run.dialect.content_type
-        headers: Headers = [(b"Content-Type", content_type)]
-        meta = Meta(run.home.name, run.dialect.name, run.scope, content_type, 200, headers, run.created, run.resume.ttl)
-        run.sharing = Sharing(run, self.journal, meta)
+    def share(self, run: ResumableRun, held: Held | None = None) -> None:
+        """Write *run* to Redis from its first event on.
+
+        :param held: the claim that it was made under.
+        """
+        meta = _meta(run.home, run.dialect, run.scope, run.created)
+        run.sharing = Sharing(run, self, meta, None if held is None else partial(self._settle, held))
+
+    def claim(self, claim: Claim, body: bytes, sid: str, route: BoundRoute, dialect: Dialect, now: float) -> Steps[Held | str | ProxyError]:
+        """Whose stream a request is to have that must not be made twice: its own, which is then to be of id *sid* and shared with what this
+        gives; or one there is already, whose id this gives. An error: the claim was made with another body.
+
+        :param body: a hash of it.
+        """
+        key = blake2b(b"%b\0%b%b" % (claim.route.encode(), claim.scope, claim.key), digest_size=32).digest()
+        wanted = Claimed(sid, body)
+        meta = _meta(route, dialect, claim.scope, now)
+        earlier: Claimed | None = None
+        try:
+            for _ in range(ATTEMPTS):
+                there = yield from _result(self._claims.claim(key, wanted, meta, earlier))
+                if there is None:
+                    break
+                if there.body != body:
+                    self._count("conflict")
+                    return conflict()
+                found = yield from _result(self.open(there.sid))
+                if isinstance(found, ProxyError) or (found is not None and (found.terminal is None or is_own(found.terminal))):
+                    return str(there.sid)
+                earlier = there  # its stream is lost: that is no answer
+        except GeneratorExit:  # who asked is gone
+            self._claims.settle(key, wanted, 0)
+            raise
+        return Held(key, wanted)
+
+    def _settle(self, held: Held, life: float) -> None:
+        self._claims.settle(held.key, held.claimed, life)
 
     # -- theirs
 
@@ -75,7 +130,7 @@ class Shared:
             raise not_found()
         return found, route
 
-    def place(self, sid: str, cursor: Cursor, scopes: Scopes) -> Generator[Deferred[Any], None, Spot | ProxyError]:
+    def place(self, sid: str, cursor: Cursor, scopes: Scopes) -> Steps[Spot | ProxyError]:
         """Where a reader goes on: steps that give way with what is to be waited for. An error: it cannot."""
         try:
             found, route = self.own((yield from _result(self.open(sid))), scopes)
@@ -126,13 +181,44 @@ class Shared:
         """What a reader there reads."""
         return Elsewhere(spot, self.journal, self._readers)
 
+    # -- for the operator (SharedView)
+
+    @property
+    def up(self) -> bool:
+        return self._link.available
+
+    @property
+    def timeouts(self) -> int:
+        return self._link.timeouts
+
+    @property
+    def owned(self) -> int:
+        return self.journal.owned
+
+    @property
+    def followed(self) -> int:
+        return self.journal.followed
+
+    @property
+    def dropped(self) -> int:
+        return self.journal.counts.dropped
+
+    @property
+    def reaped(self) -> int:
+        return self.journal.reaped
+
 
 class Sharing:
-    """One stream of ours, on its way to Redis (:class:`txsse.redis.shares.Owner`)."""
+    """One stream of ours, on its way to Redis (:class:`txsse.redis.shares.Owner`).
 
-    def __init__(self, run: ResumableRun, journal: Journal, meta: Meta) -> None:
+    :param settle: told for how many seconds the claim that led to it stands.
+    """
+
+    def __init__(self, run: ResumableRun, shared: Shared, meta: Meta, settle: Callable[[float], None] | None) -> None:
         self._run = run
-        self._share = journal.create(run.sid, meta, self)
+        self._losses = shared.losses
+        self._settle = settle
+        self._share = shared.journal.create(run.sid, meta, self)
 
     def append(self, event: bytes) -> None:
         self._share.append(event)
@@ -151,12 +237,16 @@ class Sharing:
         else:
             terminal = DONE
         self._share.finish(terminal)
+        if self._settle is not None:
+            # Nothing was begun: who tries again wants another try.
+            self._settle(self._run.resume.ttl if head is not None and head.status < 400 else 0.0)
 
     def cancel_asked(self) -> None:
         self._run.cancel(ProxyError("cancelled", "The stream was ended by request."))
 
     def unshared(self, why: Loss) -> None:
         """Those who read it here do not notice."""
+        self._losses[why] += 1
 
     def readers_changed(self, count: int) -> None:
         self._run.read_elsewhere(count)
@@ -167,7 +257,13 @@ def _unreachable() -> ProxyError:
     return ProxyError("upstream_unavailable", text, status=503)
 
 
-def _result(waited: Deferred[Any]) -> Generator[Deferred[Any], None, Any]:
+def _meta(route: BoundRoute, dialect: Dialect, scope: bytes, created: float) -> Meta:
+    """It has no head yet: a stream is what it asks for."""
+    headers: Headers = [(b"Content-Type", dialect.content_type)]
+    return Meta(route.name, dialect.name, scope, dialect.content_type, 200, headers, created, route.config.resume.ttl)
+
+
+def _result(waited: Deferred[Any]) -> Steps[Any]:
     results: list[Any] = []
     yield waited.addCallback(results.append)
     return results[0]
@@ -179,4 +275,4 @@ def open_shared(
     """What is shared through *link*, which has been started."""
     journal = Journal(link, reactor, node or "txsse")
     journal.start()
-    return Shared(journal, routes, count)
+    return Shared(link, journal, routes, count)

@@ -76,7 +76,8 @@ class StreamElsewhere:
 
     @property
     def notes(self) -> Headers:
-        return [*id_notes(self.sid), (b"X-Stream-State", self._word.encode()), (b"X-Stream-Last", b"%d" % self.found.last)]
+        place = [(b"X-Stream-First", b"%d" % self.found.first), (b"X-Stream-Last", b"%d" % self.found.last)]
+        return [*id_notes(self.sid), (b"X-Stream-State", self._word.encode()), *place]
 
     @property
     def _word(self) -> str:
@@ -84,9 +85,9 @@ class StreamElsewhere:
         return "live" if terminal is None else "done" if not terminal.code else "error"
 
     def state(self) -> dict[str, Any]:
-        found = {"id": self.sid, "state": self._word, "created": self.found.meta.started, "last": self.found.last}
-        terminal = self.found.terminal
-        return found if terminal is None or not terminal.code else found | {"error": {"code": terminal.code, "message": terminal.message}}
+        found, terminal = self.found, self.found.terminal
+        told = {"id": self.sid, "state": self._word, "created": found.meta.started, "first": found.first, "last": found.last}
+        return told if terminal is None or not terminal.code else told | {"error": {"code": terminal.code, "message": terminal.message}}
 
     async def end(self) -> StreamElsewhere:
         here = self

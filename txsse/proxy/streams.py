@@ -145,7 +145,7 @@ class Streams:
             return None
         if kept.body != body:
             self._count("conflict")
-            raise ProxyError("idempotency_conflict", "This Idempotency-Key was used with another body. Use a new key for a new request.")
+            raise conflict()
         return kept.run
 
     def ended(self, run: Run) -> None:
@@ -195,6 +195,10 @@ class Streams:
         """Give memory back: that of the stream that has been over longest, of those that nobody reads now if there are any."""
         unread = (sid for sid in self._over if not self._kept[sid].run.followers)
         self.forget(next(unread, None) or next(iter(self._over)))
+
+
+def conflict() -> ProxyError:
+    return ProxyError("idempotency_conflict", "This Idempotency-Key was used with another body. Use a new key for a new request.")
 
 
 def not_found() -> ProxyError:

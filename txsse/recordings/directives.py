@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 import attrs
@@ -48,12 +49,13 @@ def parse(headers: Headers) -> Directives:
     """
     lines = get_all(headers, b"cache-control")
     if lines:
-        return _directives(lines)
+        return _directives(tuple(lines))
     lines = get_all(headers, b"pragma")
-    return Directives(no_cache=_directives(lines).no_cache) if lines else _NONE
+    return Directives(no_cache=_directives(tuple(lines)).no_cache) if lines else _NONE
 
 
-def _directives(lines: Iterable[bytes]) -> Directives:
+@lru_cache(64)  # clients and backends say the same again and again
+def _directives(lines: tuple[bytes, ...]) -> Directives:
     given: dict[bytes, list[bytes]] = {}
     for line in lines:
         for part in _parts(line):

@@ -81,7 +81,7 @@ def twins(digest: Digest, *, streamed: bool, unless_told: bool = False) -> list[
     ``{"include_usage":true}`` or ``{"include_usage":false}``.
 
     :param streamed: the answer to this request is a stream.
-    :param unless_told: so is that to one without ``stream``.
+    :param unless_told: so is that to one without ``stream``, which is then the twin of a document.
     """
     told = _STREAMS if not streamed else _DOCUMENTS
     forms = told if streamed is unless_told else (_UNTOLD, *told)

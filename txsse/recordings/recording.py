@@ -22,6 +22,9 @@ PER_PIECE: Final = 8
 
 PER_PAGE: Final = 512
 
+AHEAD: Final = 2048
+"""Bytes of memory that are taken at a time: a piece that finds room in them costs nothing but itself."""
+
 
 class Space(Protocol):
     """Memory that all recordings share."""
@@ -36,12 +39,13 @@ class Space(Protocol):
 class Page:
     """Pieces ``first`` to ``last``, of which those that came lately are not packed yet."""
 
-    __slots__ = ("data", "ends", "first", "next", "pieces", "size", "stamps", "taken", "times")
+    __slots__ = ("data", "ends", "first", "next", "pieces", "room", "size", "stamps", "taken", "times")
 
     def __init__(self, first: int) -> None:
         self.first = first
         self.taken = 0  # bytes of the shared memory
-        self.size = 0  # bytes of its pieces
+        self.size = 0  # bytes that its pieces may take
+        self.room = 0  # those of them that are left
         self.data: bytes = b""
         self.ends = array("I")
         self.times = array("f")
@@ -107,23 +111,15 @@ class Recording:
         :param needed: somebody has yet to read it, so it is kept even if there is no memory for it. Who says so reads no more from
             upstream before that is done.
         """
-        number = self.last = self.last + 1
+        self.last += 1
         page = self._page
-        if number == 1:
-            self._began = now
-        if page.size >= PAGE or len(page.pieces) == PIECES:
-            page = self._turn(number)
-        count = len(piece) + PER_PIECE if page.size else len(piece) + PER_PIECE + PER_PAGE
-        if self.size + count <= self._limit and self._space.take(count):
-            page.taken += count
-            self.size += count
-        elif needed:
-            self.torn = True
-        elif not self._make_room(count):
-            self._drop_all()
-            self._head = self._page = Page(number + 1)
-            return
-        page.size += len(piece)
+        count = len(piece) + PER_PIECE
+        if count > page.room:
+            place = self._make_place(count, now, needed)
+            if place is None:
+                return
+            page = place
+        page.room -= count
         page.pieces.append(piece)
         page.stamps.append(now - self._began)
 
@@ -141,20 +137,50 @@ class Recording:
         self._drop_all()
         self._head = self._page = Page(self.last + 1)
 
-    def _turn(self, number: int) -> Page:
+    def _make_place(self, count: int, now: float, needed: bool) -> Page | None:
+        """A page with room for *count* more bytes; ``None``: there is no memory for them, and nobody needs the piece."""
+        if self.last == 1:
+            self._began = now
+        page = self._page
+        if page.size >= PAGE or len(page.pieces) >= PIECES:
+            page = self._turn()
+        missing = count - page.room
+        ahead = max(missing, AHEAD)
+        besides = 0 if page.size else PER_PAGE
+        if self._take(ahead + besides):
+            missing = ahead
+        elif not self._take(missing + besides):
+            if needed:
+                self.torn = True
+            elif not self._forget_for(missing + besides):
+                self._drop_all()
+                self._head = self._page = Page(self.last + 1)
+                return None
+        page.size += missing
+        page.room += missing
+        return page
+
+    def _turn(self) -> Page:
         page = self._page
         page.pack()
-        page.next = self._page = Page(number)
+        self._give(page, page.room)
+        page.room = 0
+        page.next = self._page = Page(self.last)
         return self._page
 
-    def _make_room(self, count: int) -> bool:
+    def _take(self, count: int) -> bool:
+        taken = self.size + count <= self._limit and self._space.take(count)
+        if taken:
+            self._page.taken += count
+            self.size += count
+        return taken
+
+    def _forget_for(self, count: int) -> bool:
         """Let go of what came first until *count* more bytes fit, and take them; ``False``: they never do."""
         self.torn = True
         while self._head is not self._page:
             self._drop()
-            if self.size + count <= self._limit and self._space.take(count):
-                self._page.taken += count
-                self.size += count
+            if self._take(count):
                 return True
         return False
 
@@ -162,16 +188,16 @@ class Recording:
         head = self._head
         assert head.next is not None
         self._head = head.next
-        self._give(head)
+        self._give(head, head.taken)
 
     def _drop_all(self) -> None:
         for page in self.pages():
-            self._give(page)
+            self._give(page, page.taken)
 
-    def _give(self, page: Page) -> None:
-        self.size -= page.taken
-        self._space.give(page.taken)
-        page.taken = 0
+    def _give(self, page: Page, count: int) -> None:
+        self.size -= count
+        self._space.give(count)
+        page.taken -= count
 
     def forget(self, before: int) -> None:
         """Of a torn recording nobody needs the pieces before this number any more."""
@@ -180,8 +206,10 @@ class Recording:
 
     def close(self) -> None:
         """Nobody reads it any more: its memory is given back. What a reader still holds of it stays readable. Idempotent."""
-        self._drop_all()
         self.torn = True
+        if not self.size and self.first > self.last:
+            return
+        self._drop_all()
         self._head = self._page = Page(self.last + 1)
 
     def read(self, after: int, most: int) -> tuple[bytes, int]:

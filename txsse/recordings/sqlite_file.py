@@ -144,7 +144,7 @@ class File:
         except (sqlite3.Error, Corrupt) as error:
             self.close()  # what is wrong with it may be over when it is opened anew: somebody moved the file, say
             if _is_corrupt(error):
-                self._move_aside()
+                self._put_away(aside=True)
                 raise Corrupt(f"it is corrupt ({error}), and was moved to {self._path}.corrupt") from error
             raise
 
@@ -152,10 +152,7 @@ class File:
         try:
             self._use(work)
         except sqlite3.Error as error:
-            with _alone(self._path):
-                for each in ("", "-wal", "-shm"):
-                    with suppress(FileNotFoundError):
-                        os.remove(self._path + each)
+            self._put_away(aside=False)
             raise Erased(f"something could not be deleted from it ({error}), so all of it was") from error
 
     def _open(self) -> sqlite3.Connection:
@@ -194,10 +191,13 @@ class File:
                 connection.execute("VACUUM")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _move_aside(self) -> None:
+    def _put_away(self, *, aside: bool) -> None:
         with _alone(self._path), suppress(FileNotFoundError):
             if os.stat(self._path).st_ino == self._inode:  # else another process was first
-                os.replace(self._path, self._path + ".corrupt")
+                if aside:
+                    os.replace(self._path, self._path + ".corrupt")
+                else:
+                    os.remove(self._path)
                 for each in ("-wal", "-shm"):
                     with suppress(FileNotFoundError):
                         os.remove(self._path + each)

@@ -30,6 +30,8 @@ Looked = tuple[str, str] | None
 _BOM: Final = b"\xef\xbb\xbf"
 _BLANK_LINES: Final = (b"\n\n", b"\n\r", b"\r\r")
 _END_OF_LINE: Final = re.compile(rb"\r\n?|\n")
+# What nearly every event consists of. (Fields of other names, comments, and lines that go on are for the decoder.)
+_FRAME: Final = re.compile(rb"(?:event: ?+([^\n]*+)\n)?+data: ?+([^\n]*+)\n\n")
 _DATA_LINE: Final = re.compile(rb"(?<![^\r\n])data(?![^:\r\n])")
 
 # The top-level members that decide about a document.
@@ -81,23 +83,29 @@ def judge(dialect: str, streamed: bool, body: bytes) -> Generator[None, None, st
 def _events(body: bytes, course: Course) -> Iterator[Looked]:
     """All events; the last one may lack its blank line. Left out are those that are like the one before, which *course* has taken.
 
-    Parsing an event takes 6 us, seeing that it is like the one before 0.3.
+    Parsing an event takes 3 us, seeing that it is like the one before 0.3.
     """
-    decoder = EventStreamDecoder(len(body) + 2)
+    decoder: EventStreamDecoder | None = None
     by_frame = 13 not in body
-    begin = given_way = 0
+    begin = given_way = len(_BOM) if body.startswith(_BOM) else 0
     while begin < len(body):
         blank = body.find(b"\n\n", begin) if by_frame else -1
         end = blank + 2 if blank >= 0 else min(begin + STEP, len(body))
-        for event in decoder.feed(body[begin:end]):
-            yield event.type, event.data
+        if frame := _FRAME.fullmatch(body, begin, end) if blank >= 0 else None:
+            yield _text(frame[1] or b"message"), _text(frame[2])
+        else:
+            if decoder is None:
+                decoder = EventStreamDecoder(len(body) + 2)
+                decoder.feed(b"\n")  # the stream has begun: a byte order mark is none any more
+            for event in decoder.feed(body[begin:end]):
+                yield event.type, event.data
         if blank >= 0 and course.of_objects and not course.ended:
             end = past_likes(body, begin, end, STEP)
         if end - given_way >= STEP:
             given_way = end
             yield None
         begin = end
-    for event in decoder.feed(b"\n\n"):
+    for event in () if decoder is None else decoder.feed(b"\n\n"):
         yield event.type, event.data
 
 
@@ -161,6 +169,10 @@ def _finish_reasons(body: bytes) -> Iterator[str | None]:
         match = _FINISH_REASON.match(body, at)
         yield None if match is None or match[1] == b"null" else match[1][1:-1].decode("utf-8", "replace")
         at = body.find(_FINISH_NAME, at + len(_FINISH_NAME))
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
 
 
 def _load(text: bytes) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import attrs
@@ -105,3 +105,35 @@ class StreamsView(Protocol):
 
     def end(self, sid: str) -> Sequence[StreamGlimpse]:
         """End the stream of this id, or whose id begins so if there is only one; says which it is, or which it might be."""
+
+
+class SharedView(Protocol):
+    """What a running proxy shares with others through Redis. Every member is read anew for each request."""
+
+    @property
+    def up(self) -> bool:
+        """Redis can be used."""
+
+    @property
+    def timeouts(self) -> int:
+        """Commands that it did not answer in time so far."""
+
+    @property
+    def owned(self) -> int:
+        """Streams of ours that are being written there."""
+
+    @property
+    def followed(self) -> int:
+        """Streams of others that are read from there."""
+
+    @property
+    def losses(self) -> Mapping[str, int]:
+        """Streams of ours that others could not go on reading, by why: fenced, gone, behind."""
+
+    @property
+    def dropped(self) -> int:
+        """Bytes of these."""
+
+    @property
+    def reaped(self) -> int:
+        """Streams of processes that died, which this one has ended."""

@@ -98,6 +98,11 @@ class Journal:
         return self._shares.counts
 
     @property
+    def owned(self) -> int:
+        """Streams of this process that are not over and written."""
+        return len(self._shares)
+
+    @property
     def followed(self) -> int:
         """Streams of other processes that readers of this one follow."""
         return len(self._followed)

@@ -80,6 +80,7 @@ class Share:
         self.outbox = outbox
         self.readers = 0
         self.cancelled = False
+        self.waits = False  # for others to share its way
         self.written = now  # when a step was taken last
         self.ended: float | None = None
         self._shares = shares
@@ -91,9 +92,10 @@ class Share:
 
     def append(self, piece: bytes) -> None:
         """Share the next piece (not empty); the first one is number 1. Does nothing once it is not shared any more."""
-        if not self.outbox.append(piece):
+        outbox = self.outbox
+        if not outbox.append(piece):
             self._shares.fell_behind(self, len(piece))
-        elif self.outbox.wants:
+        elif (outbox.full or not self.waits) and outbox.wants:
             self._shares.dirty(self)
 
     def finish(self, terminal: Terminal) -> None:
@@ -143,6 +145,7 @@ class Shares:
             self.push(share)
             return
         self._dirty[share] = None
+        share.waits = True
         if self._tick is None:
             self._tick = self._clock.callLater(TICK, self._ring)
 
@@ -157,6 +160,7 @@ class Shares:
         if not self._link.available:
             return
         self._dirty.pop(share, None)
+        share.waits = False
         step = share.outbox.take()
         if step is not None:
             share.written = self._clock.seconds()
@@ -222,6 +226,7 @@ class Shares:
         self._tick = None
         waiting, self._dirty = self._dirty, {}
         for share in waiting:
+            share.waits = False
             self.push(share)
 
     def _call(self, share: Share, step: Step) -> tuple[Script, list[str], list[Argument]]:

@@ -42,7 +42,7 @@ READ_SIZE: Final = 64 * 1024
 """Bytes read at most in one go."""
 
 HIGH_WATER: Final = 64 * 1024
-"""Queued bytes above which a producer is paused, as Twisted's transports do."""
+"""Queued bytes above which a producer is paused, as Twisted's transports do; where :attr:`Descriptor.high_water` does not say otherwise."""
 
 # Every descriptor reads into this and hands on a copy: there is one reactor thread, and nothing reads while another read is copied.
 _BUFFER: Final = bytearray(READ_SIZE)
@@ -69,9 +69,10 @@ class Descriptor:
     :param reactor: provides IReactorFDSet and IReactorTime.
     :param peer: the other side's address, as the socket module has it.
     :param lost: called when the connection is lost, after the protocol was told.
+    :ivar high_water: queued bytes above which its producer is paused.
     """
 
-    __slots__ = ("_lost", "_peer", "_phase", "_producer", "_producer_paused", "_protocol", "_queue", "_reactor", "_socket")
+    __slots__ = ("_lost", "_peer", "_phase", "_producer", "_producer_paused", "_protocol", "_queue", "_reactor", "_socket", "high_water")
 
     _protocol: IProtocol  # until it was told that the connection is lost
 
@@ -87,6 +88,7 @@ class Descriptor:
         self._queue: bytearray | None = None  # what the socket has not accepted; a writer is registered while there is any
         self._producer: IPushProducer | None = None
         self._producer_paused = False
+        self.high_water = HIGH_WATER
 
     @property
     def pending(self) -> int:
@@ -156,7 +158,7 @@ class Descriptor:
             self._reactor.addWriter(self)
         else:
             queue += data
-        if len(queue) > HIGH_WATER and self._producer is not None and not self._producer_paused:
+        if len(queue) > self.high_water and self._producer is not None and not self._producer_paused:
             self._producer_paused = True
             self._producer.pauseProducing()
 
@@ -195,7 +197,7 @@ class Descriptor:
         return None
 
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
-        """Let *producer* be paused when more than :data:`HIGH_WATER` bytes are queued, and resumed when none is."""
+        """Let *producer* be paused when more than :attr:`high_water` bytes are queued, and resumed when none is."""
         if not streaming:
             raise ValueError("pull producers are not supported")
         if self._producer is not None:
