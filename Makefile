@@ -14,7 +14,7 @@ METADATA := setup.cfg pyproject.toml
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint docs test-llama test-clients bench bench-quick bench-cache bench-memory budget clean check-python
+.PHONY: help demo test lint docs test-llama test-clients soak bench bench-quick bench-cache bench-memory budget clean check-python
 
 help: ## this list
 	@echo "make TARGET [PYTHON=python3] [ARGS='more arguments for pytest, txsse demo or benchmarks/run.py']"
@@ -41,6 +41,9 @@ test-llama: $(LLAMA_VENV)/.txsse-llama ## the proxy before a real llama.cpp serv
 test-clients: $(VENV)/.txsse-test ## the proxy before the clients people use (installs them first: about a minute)
 	@PYTHON=$(PYTHON) tests/clients/setup.sh
 	@$(BIN)/python -m pytest tests/clients $(ARGS)
+
+soak: $(VENV)/.txsse-test ## a thousand streams on three nodes that are killed in turn (needs redis-server; about 5 minutes)
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 bench: $(VENV)/.txsse ## the benchmarks: all peers that can be had, into docs/ (about 12 minutes)
 	@PYTHON=$(PYTHON) benchmarks/setup.sh

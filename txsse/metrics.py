@@ -94,6 +94,7 @@ class Metrics:
     stream_errors: Counter[str] = attrs.field(factory=Counter)  # by error code
     wakes: Counter[tuple[str, str]] = attrs.field(factory=Counter)  # (upstream, how the start ended)
     unterminated: Counter[str] = attrs.field(factory=Counter)  # by route: ended cleanly without the terminal event
+    reading: Counter[str] = attrs.field(factory=Counter)  # by route: those in flight who read what others asked for, less what these asked
     resumes: Counter[str] = attrs.field(factory=Counter)  # by result
     cache: Counter[CacheResult] = attrs.field(factory=Counter)
     cache_refusals: Counter[str] = attrs.field(factory=Counter)  # by reason: not looked up, or not stored

@@ -177,7 +177,7 @@ class ProxyService(Service):
         for key in ("kind", "url", "max_bytes"):
             if getattr(old.store, key) != getattr(new.store, key):
                 self._log.warn("store.{key} changes only with a restart", key=key)
-        for key in ("listen", "admin", "admin_token", "admin_hosts", "log_format", "access_log", "state_dir", "workers"):
+        for key in ("listen", "admin", "admin_token", "admin_hosts", "log_format", "access_log", "state_dir", "workers", "node", "peers"):
             if getattr(old.server, key) != getattr(new.server, key):
                 self._log.warn("server.{key} changes only with a restart", key=key)
         self._log.info("reloaded: {upstreams} upstreams, {routes} routes", upstreams=len(new.upstream), routes=len(new.route))
@@ -193,9 +193,7 @@ class ProxyService(Service):
         """Our own paths are ours only where something leads to them."""
         proxy = self.proxy
         if self._predictions is None and proxy.predictions is not None:
-            self._predictions = serve_predictions(
-                proxy.predictions, proxy.predictions.jobs, proxy.webhooks, proxy.predicts, self._reactor
-            )
+            self._predictions = serve_predictions(proxy.predictions, proxy.predictions.jobs, proxy.webhooks, proxy.predicts, self._reactor)
         self._site.predictions = self._predictions if proxy.table.predictions else None
         self._site.pages = self._pages if self.proxy.shows_pages or self.proxy.keeps_streams else None
 
@@ -315,7 +313,7 @@ class ProxyService(Service):
             await self._until(lambda: bool(stopped.called), PROCESS_PATIENCE)
 
     def _all_quiet(self) -> bool:
-        return not self._site.connections and not self.proxy.exchanges
+        return not self._site.connections and not self.proxy.exchanges and not self.proxy.is_read_elsewhere
 
     async def _until(self, quiet: Callable[[], bool], seconds: float) -> None:
         end = self._reactor.seconds() + seconds

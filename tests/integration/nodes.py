@@ -182,8 +182,7 @@ class World:
 async def tell(connection: UpstreamConnection) -> None:
     """As many words as the request says (``count``), with a pause after each (``pause``, seconds); the first after another (``wait``)."""
     while True:
-        rq = await connection.request(); print(rq, flush=True) if b"count" not in rq.body else 0
-        asked = json.loads(bytes(rq.body))
+        asked = json.loads(bytes((await connection.request()).body))
         connection.send(STREAM_HEAD)
         await sleep(connection._owner.reactor, asked.get("wait", 0))
         for number in range(1, asked["count"] + 1):

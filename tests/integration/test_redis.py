@@ -18,7 +18,7 @@ from tests.integration.caching import KEY, question
 from tests.integration.nodes import GRACE, JSON, NUMBERED, STREAM, Nodes, World, is_whole, numbers, sid_of, tell, unspoken, words
 from tests.redis.server import PROGRAM, RedisServer
 from tests.upstream.certificates import Authority, names
-from txsse.testing import STREAM_HEAD, RecordingClient, UpstreamConnection, answer, chunk, free_port, sleep
+from txsse.testing import STREAM_HEAD, RecordingClient, UpstreamConnection, answer, chunk, eventually, free_port, sleep
 
 NOBODY = "b~" + 22 * "x"
 OTHER = "Authorization: Bearer another"
@@ -244,13 +244,13 @@ async def eventually_last(world: World, sid: str, last: int) -> None:
 
 async def test_resuming_elsewhere_is_quick(world: World) -> None:
     """A tenth of a second between what a direct reader hears and what one elsewhere does, at most; half of it is a batch's wait."""
-    client, sid = await world.begin("a", words(30, 0.05), 3)
+    client, sid = await world.begin("a", words(15, 0.05), 3)
     began = world.reactor.seconds()
     reader = await world.read("b", sid)
     assert await reader.contains(b'"content":"3"') - began < 0.1
     await client.complete()
     await reader.complete()
-    lags = sorted(at(reader, number) - at(client, number) for number in range(5, 30))
+    lags = sorted(at(reader, number) - at(client, number) for number in range(5, 15))
     assert lags[len(lags) // 2] < 0.1, lags
 
 
@@ -292,6 +292,16 @@ async def test_what_is_shared_is_shown(world: World) -> None:
     await world.call("b", "DELETE", STREAM + sid)
 
 
+async def test_a_stream_of_which_nothing_has_come_yet_is_read_elsewhere(world: World) -> None:
+    client = await world.post("a", words(3, wait=0.6))
+    await client.head()
+    reader = await world.read("b", sid_of(client))
+    assert (await reader.head()).status == 200
+    assert not reader.events
+    await reader.complete()
+    assert is_whole(reader, 1, 3)
+
+
 # -- when something fails
 
 
@@ -309,6 +319,24 @@ def own(start_redis: Callable[..., RedisServer], tmp_path: Path) -> Generator[Ca
     for each in worlds:
         pytest_twisted.blockon(Deferred.fromCoroutine(each.close()))
         each.nodes.stop()
+
+
+@pytest.fixture(scope="module")
+def fragile_nodes(start_redis: Callable[[], RedisServer], tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[Nodes, RedisServer]]:
+    redis = start_redis()
+    nodes = Nodes(tmp_path_factory.mktemp("fragile"), "ab", more=shared(redis))
+    yield nodes, redis
+    nodes.stop()
+
+
+@pytest_twisted.async_yield_fixture()  # type: ignore[untyped-decorator]
+async def fragile(fragile_nodes: tuple[Nodes, RedisServer]) -> AsyncIterator[tuple[World, RedisServer]]:
+    """Whatever is done to this Redis, all is well again at the end of the test."""
+    nodes, redis = fragile_nodes
+    world = World(reactor, nodes)
+    await world.upstream.open()
+    yield world, redis
+    await world.close()
 
 
 def longest_silence(client: RecordingClient) -> float:
@@ -335,10 +363,9 @@ async def freeze(world: World, redis: RedisServer) -> None:
 
 @pytest.mark.parametrize(("failure", "ends"), [(flush, {"stream_gone"}), (restart, {"stream_gone"}), (freeze, {""})])
 async def test_direct_readers_do_not_notice_that_redis_fails_and_the_others_end_or_go_on(
-    own: Callable[[str], tuple[World, RedisServer]], failure: Callable[[World, RedisServer], Awaitable[None]], ends: set[str]
+    fragile: tuple[World, RedisServer], failure: Callable[[World, RedisServer], Awaitable[None]], ends: set[str]
 ) -> None:
-    world, redis = own("ab")
-    await world.upstream.open()
+    world, redis = fragile
     client, sid = await world.begin("a", words(100), 5)
     reader = await world.read("b", sid)
     await reader.until(lambda: len(numbers(reader)) > 5)
@@ -387,6 +414,29 @@ async def test_a_redis_that_cannot_show_its_certificate_is_not_used(start_redis:
     finally:
         await world.close()
         world.nodes.stop()
+
+
+async def test_a_node_that_shuts_down_waits_for_readers_elsewhere_and_then_tells_them(
+    own: Callable[[str], tuple[World, RedisServer]],
+) -> None:
+    world, _ = own("ab")
+    await world.upstream.open()
+    short, soon = await world.begin("a", words(30), 2)
+    long, late = await world.begin("a", words(1000), 2)
+    readers = [await world.read("b", sid) for sid in (soon, late)]
+    for each in readers:
+        await each.contains(b"content")
+    short.reset()
+    long.reset()
+    world.nodes["a"].ask_to_stop()
+    await readers[0].complete()
+    assert is_whole(readers[0], 1, 30)
+    await readers[1].gone()
+    assert last_error(readers[1])["code"] == "shutting_down"
+    assert numbers(readers[1]) == list(range(1, len(numbers(readers[1])) + 1))
+    again = await world.call("b", "GET", STREAM + late, f"Last-Event-ID: {late}.{len(numbers(readers[1]))}")
+    assert again.status == 204, "the error was its last event"
+    await eventually(world.reactor, lambda: world.nodes["a"].returncode is not None)
 
 
 async def test_the_streams_of_nodes_that_die_or_stand_still_end(own: Callable[[str], tuple[World, RedisServer]]) -> None:

@@ -49,16 +49,18 @@ def test_who_asked_hears_that_the_answer_is_not_kept(asked: bool) -> None:
     second.reader.client_gone()
 
 
-def test_the_prompt_is_kept_as_long_as_it_may_be_sent_again_and_only_once() -> None:
+def test_the_prompt_counts_with_everybody_who_brought_it_as_long_as_it_may_be_sent_again() -> None:
+    """Whoever leaves, what the run keeps is in somebody's account."""
     hall = Hall()
-    first, second = hall.seat(asked=True), hall.seat()
-    assert (first.downstream.forgotten, second.downstream.forgotten) == (False, True)
-    assert (hall.run.request.body, second.reader.request.body) == (b'{"stream":true}', b"")
-    hall.answer()
-    assert first.downstream.forgotten
-    assert (hall.run.request.body, first.reader.request.body) == (b"", b"")
+    first, second, third = hall.seat(asked=True), hall.seat(), hall.seat()
     first.reader.client_gone()
+    assert (first.downstream.forgotten, second.downstream.forgotten, third.downstream.forgotten) == (True, False, False)
+    assert hall.run.request.body == b'{"stream":true}'
+    hall.answer()
+    assert second.downstream.forgotten and third.downstream.forgotten
+    assert (hall.run.request.body, second.reader.request.body) == (b"", b"")
     second.reader.client_gone()
+    third.reader.client_gone()
 
 
 def test_each_commits_after_its_own_grace() -> None:

@@ -31,7 +31,7 @@ def recording(limit: int = 1 << 30, space: Space | None = None) -> Recording:
 
 
 def read_all(it: Recording, after: int = 0, most: int = 1 << 20) -> bytes:
-    out = []
+    out: list[bytes] = []
     while True:
         data, after = it.read(after, most)
         if not data:

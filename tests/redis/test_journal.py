@@ -250,3 +250,20 @@ async def test_a_journal_that_closes_writes_what_it_has_and_leaves_no_lease(redi
     assert await readers[1].end(CLOCK) == "owner_lost"
     assert readers[1].last == 10
     assert CLOCK.seconds() - began < LEASE
+
+
+async def test_where_what_is_kept_begins_is_known(redis: RedisServer, open_journal: OpenJournal) -> None:
+    ours, theirs = open_journal(redis.url, keep=1), open_journal(redis.url)
+    await eventually(CLOCK, lambda: ours._link.available and theirs._link.available)
+    share = await begin(ours)
+    found = await theirs.open(share.sid)
+    assert found is not None and (found.first, found.last) == (1, 0)
+    for _ in range(300):  # Redis trims whole nodes of a hundred entries
+        write(share, 1, 9000)
+        await eventually(CLOCK, lambda: not share.outbox.waiting)
+    found = await theirs.open(share.sid)
+    assert found is not None and found.last == 300
+    assert 1 < found.first <= 300
+    reader = read(theirs, share.sid, found.first - 1)
+    await reader.until(CLOCK, 300)
+    assert reader.gaps == []

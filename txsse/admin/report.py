@@ -50,6 +50,6 @@ def _rounded(seconds: float | None) -> float | None:
 
 def demand(route: BoundRoute, metrics: Metrics) -> Demand:
     """One route's line in ``/queue``: its requests, and at least one while its upstream is called for."""
-    total = metrics.in_flight[route.name]
+    total = metrics.in_flight[route.name] - metrics.reading[route.name]
     pending = route.room.waiting
     return {"pending": pending, "active": total - pending, "demand": max(total, int(route.backend.gate.called_for))}

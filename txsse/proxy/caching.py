@@ -36,7 +36,8 @@ from txsse.recordings.verdict import judge
 from txsse.recordings.view import Glimpse
 from txsse.wire.comments import may_hold_comments, without_comments
 from txsse.wire.eventstream import is_event_stream
-from txsse.wire.headers import Headers, get
+from txsse.wire.headers import Headers, get, tokens
+from txsse.wire.http1 import ResponseHead
 from txsse.wire.peek import at_once
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Caching:
         lookup: CacheLookup | None = None,
     ) -> None:
         self.store = store
-        self._metrics = metrics
+        self.metrics = metrics
         self._alarms = alarms
         self._cooperator = cooperator
         self._wall = wall
@@ -149,9 +150,9 @@ class Caching:
         """Find what answers a request. Gives way with ``None`` for a turn of the reactor, or with what is to be waited for."""
         control = parse(asking.request.head.headers)
         found = yield from self._find(asking, control)
-        self._metrics.cache[found.result] += 1
+        self.metrics.cache[found.result] += 1
         if found.reason:
-            self._metrics.cache_refusals[found.reason] += 1
+            self.metrics.cache_refusals[found.reason] += 1
         return found
 
     def _find(self, asking: Asking, control: Directives) -> Generator[Deferred[Any] | None, None, Found]:
@@ -282,9 +283,9 @@ class Caching:
     def _consider(self, run: Run, question: Question) -> None:
         head = run.head
         assert head is not None
-        reason = objection_to(head) or _fault(run)
+        reason = objection_to(head) or _fault(run) or _varies(head, run.home.config.cache.scope)
         if reason:
-            self._metrics.cache_refusals[reason] += 1
+            self.metrics.cache_refusals[reason] += 1
             return
         self._supersede(run, question.key)
         body, ends, times = run.recording.joined()
@@ -300,7 +301,7 @@ class Caching:
             body,
             ends,
             times,
-            self._wall(),
+            self._wall() - _age_of(head),
             run.home.config.cache.ttl,
             *run.usage(),
         )
@@ -309,7 +310,7 @@ class Caching:
             self._keep(entry, at_once(steps), question)
             return
         if not self._space.take(entry.size):
-            self._metrics.cache_refusals["too_large"] += 1
+            self.metrics.cache_refusals["too_large"] += 1
             return
         self._settling.setdefault(question.key, [])
         verdicts: list[str] = []
@@ -338,13 +339,13 @@ class Caching:
 
     def _keep(self, entry: Entry, reason: str, question: Question) -> None:
         if reason:
-            self._metrics.cache_refusals[reason] += 1
+            self.metrics.cache_refusals[reason] += 1
             return
         entry = _uncommented(entry)
         if not self.store.put(entry, self._wall()):
-            self._metrics.cache_refusals["too_large"] += 1
+            self.metrics.cache_refusals["too_large"] += 1
             return
-        self._metrics.cache["store"] += 1
+        self.metrics.cache["store"] += 1
         if self._lookup is not None:
             try:
                 self._lookup.stored(question)
@@ -450,6 +451,20 @@ def _fault(run: Run) -> str:
     if run.recording.torn:
         return "too_large"
     return "" if run.whole else "unfinished"
+
+
+_CREDENTIALS: Final = frozenset((b"authorization", b"cookie", b"x-api-key", b"api-key"))
+
+
+def _varies(head: ResponseHead, scope: str) -> str:
+    """Upstream says that its answer depends on the credential, which is not in the key unless it is the scope."""
+    return "vary" if scope != "credential" and not _CREDENTIALS.isdisjoint(tokens(head.headers, b"vary")) else ""
+
+
+def _age_of(head: ResponseHead) -> int:
+    """Seconds for which the answer has been in the caches behind us (RFC 9111 section 5.1)."""
+    told = (get(head.headers, b"age") or b"").strip()
+    return int(told) if told.isdigit() and len(told) < 10 else 0
 
 
 def _collect(steps: Generator[None, None, str], into: list[str]) -> Generator[None, None, None]:

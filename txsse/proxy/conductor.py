@@ -157,6 +157,8 @@ class Conductor(ABC):
     )
 
     _log = Logger()
+    reads: ClassVar[bool] = False
+    """It reads what another one asked for: its upstream has no work with it."""
     records: ClassVar[bool] = False
     """What it relays is kept, so it must not come compressed."""
     _performed: ClassVar[Mapping[type[Any], _Perform]]

@@ -504,6 +504,11 @@ class Proxy:
             if not step or not conductor.may_come_back:
                 conductor.shut_down()
 
+    @property
+    def is_read_elsewhere(self) -> bool:
+        """Other machines have readers of streams that run here."""
+        return self._shared_streams is not None and self.streams is not None and any(run.is_read_elsewhere for run in self.streams)
+
     def end_streams(self) -> None:
         """End those that nobody reads here, too."""
         for run in () if self.streams is None else self.streams:

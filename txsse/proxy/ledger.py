@@ -85,6 +85,8 @@ class Ledger:
     def began(self, conductor: Conductor) -> None:
         """An exchange is in flight."""
         self.metrics.in_flight[conductor.route.name] += 1
+        if conductor.reads:
+            self.metrics.reading[conductor.route.name] += 1
 
     def kept_alive(self, phase: str) -> None:
         """One more keepalive was written."""
@@ -96,6 +98,8 @@ class Ledger:
         status = tally.status or CLIENT_CLOSED
         first_byte = None if tally.first_byte is None else tally.first_byte - tally.dispatched
         metrics.in_flight[route.name] -= 1
+        if conductor.reads:
+            metrics.reading[route.name] -= 1
         metrics.requests[route.name, status, done.outcome] += 1
         metrics.relayed_bytes[route.name] += tally.relayed
         if tally.was_held:

@@ -92,6 +92,8 @@ class Reader(Conductor):
 
     __slots__ = ("_comes_back", "_opened", "_starting", "_waits_since", "after", "asked", "numbers", "source")
 
+    reads = True
+
     def __init__(
         self,
         *args: Any,
@@ -119,13 +121,15 @@ class Reader(Conductor):
     def begin(self) -> None:
         source = self.source
         source.join(self)
-        if not self.asked:
-            self._forget_body()
         if source.resumable:
             self.downstream.hold_little()
         self._drive(ev.Begin(not source.held))
 
     # -- from the source (Follower)
+
+    @property
+    def answered(self) -> bool:
+        return self.tally.status != 0
 
     def response_started(self, head: ResponseHead) -> None:
         if self.asked and self.cache == "miss" and (reason := objection_to(head)):

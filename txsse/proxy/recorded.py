@@ -158,6 +158,7 @@ class RecordedRequests:
         self._owner = owner
         self._peers = peers
         self._caching = caching
+        self._metrics = caching.metrics
         self._resumption = resumption
         self._space = space
         self._cooperator = cooperator
@@ -288,6 +289,7 @@ class RecordedRequests:
             run = Run(*about, **more)
         if question is not None:
             self._caching.began(run, question)
+        self._metrics.reading[route.name] -= 1  # it is no exchange in flight, and yet work for the upstream
         run.begin()
         return run
 
@@ -410,10 +412,14 @@ class RecordedRequests:
 
     def run_complete(self, run: Run) -> None:
         self._caching.run_complete(run)
+        usage, model = run.told
+        if usage is not None and not run.followers and run.charge():  # nobody is there to be charged with it
+            self._metrics.count_tokens(run.home.name, model or run.model, usage, cached=False)
 
     def run_over(self, run: Run) -> None:
         self._caching.run_over(run)
         self._resumption.streams.ended(run)
+        self._metrics.reading[run.home.name] += 1
 
 
 _FOREIGN: Final[Traits] = {

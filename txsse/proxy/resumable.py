@@ -76,6 +76,11 @@ class ResumableRun(Run):
         self._subscriptions.add(subscription)
         return subscription
 
+    @property
+    def is_read_elsewhere(self) -> bool:
+        """It runs, and other machines have readers of it."""
+        return not self.over and self._elsewhere > 0
+
     def read_elsewhere(self, count: int) -> None:
         """So many other machines have readers of it now."""
         self._elsewhere = count

@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from txsse.dialects.base import Members
     from txsse.proxy.conductor import Owner
     from txsse.proxy.routes import BoundRoute
+    from txsse.proxy.stand_ins import Instead
 
 MOST_AT_ONCE: Final = 64 * 1024
 """Bytes that a reader who is behind is handed at a time."""
 
 _NOT_READY: Final = Failed(Fault.UNREACHABLE, "not ready")
+_OURS: Final = (b"x-txsse-", b"x-stream-")
 _LEADERS_OWN: Final = (b"set-cookie", b"x-request-id")
 _COMPLETE: Final = (State.TRAILING, State.ENDED)
 
@@ -45,6 +47,10 @@ class Follower(Receiver, Protocol):
     """The number of the piece after which it goes on, where it may choose."""
     numbers: bool
     """It wants events with ids of ours."""
+
+    @property
+    def answered(self) -> bool:
+        """It has sent its client a head."""
 
     def pass_through(self, data: bytes, now: float) -> None:
         """As ``body_received``, of whole events none of which is the terminal one (:meth:`Run._goes_through`)."""
@@ -301,8 +307,10 @@ class Run(Forwarder):
         before, self._uneven = self._uneven, relay.tracker.uneven
         return before == self._uneven and not relay.terminated
 
-    def _instead_of_waiting(self) -> None:
-        """What is sent in place of a wait is looked for before there is a run."""
+    def _instead_of_waiting(self) -> Instead | None:
+        """What is sent in place of a wait, as long as everybody who follows can still be sent it."""
+        unsent = bool(self.followers) and not any(follower.answered for follower in self.followers)
+        return super()._instead_of_waiting() if unsent else None
 
     def _await_ready(self, action: act.AwaitReady) -> None:
         super()._await_ready(action)
@@ -316,7 +324,12 @@ class Run(Forwarder):
             follower.go_on(cold=self.cold)
 
     def _relay_head(self, action: act.RelayHead) -> None:
-        self.head = action.head
+        head = action.head
+        if any(name.lower().startswith(_OURS) for name, _ in head.headers):  # of a proxy like this one behind us
+            head = ResponseHead(
+                head.status, head.reason, head.version, [each for each in head.headers if not each[0].lower().startswith(_OURS)]
+            )
+        self.head = head
         self._forget_body()
         for subscription in list(self._subscriptions):
             subscription.begin()

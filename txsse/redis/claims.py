@@ -59,6 +59,8 @@ class Claimed:
     def unpack(cls, packed: bytes) -> Claimed:
         """:raises ValueError: that is none."""
         sid, _, body = packed.decode("ascii").partition(" ")
+        if not body:
+            raise ValueError("it leads nowhere")
         return cls(sid, bytes.fromhex(body))
 
 
