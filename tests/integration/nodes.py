@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from txsse.testing import (
     UpstreamConnection,
     chunk,
     eventually,
-    free_port,
     head,
     sleep,
 )
@@ -69,9 +69,10 @@ class Nodes:
     """
 
     def __init__(self, folder: Path, names: Iterable[str], *, peers: bool = False, interval: str = "200ms", more: str = "") -> None:
-        self.main = free_port()
+        self._reserved: list[socket.socket] = []
+        self.main = self._reserve()
         self._folder = folder
-        self._ports = {name: free_port() for name in names}
+        self._ports = {name: self._reserve() for name in names}
         urls = ", ".join(f'{name} = "http://127.0.0.1:{port}"' for name, port in self._ports.items())
         self._server = f"peers = {{ {urls} }}" if peers else ""
         self._more = ROUTES.replace("{interval}", interval) + more
@@ -79,6 +80,15 @@ class Nodes:
         self._proxies: dict[str, Proxy] = {}
         for name in self._ports:
             self.start(name)
+
+    def _reserve(self) -> int:
+        """A port that nobody is given meanwhile: a node needs a second to listen, and comes back after it was killed."""
+        reserved = socket.socket()
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        self._reserved.append(reserved)
+        port: int = reserved.getsockname()[1]
+        return port
 
     def start(self, name: str) -> None:
         """Also again, after it was killed; returns when it listens."""
@@ -112,6 +122,8 @@ class Nodes:
             proxy.ask_to_stop()
         for proxy in self:
             proxy.stop()
+        for reserved in self._reserved:
+            reserved.close()
         for proxy in self:
             assert proxy.complaints == [], proxy.log
 

@@ -216,7 +216,7 @@ def ended(run: FakeRun) -> Terminal:
     world.shared.share(cast(ResumableRun, run))
     (share,) = world.journal.shares
     run.sharing.append(b"data: 1\n\n")
-    run.sharing.finish()
+    run.sharing.finish(run.error)
     assert share.pieces == [b"data: 1\n\n"]
     assert (share.sid, share.meta.route, share.meta.scope) == (OURS, "llama", SCOPE)
     (terminal,) = share.terminals
@@ -258,7 +258,7 @@ def test_the_claim_that_it_was_made_under_stands_if_something_was_begun(answer: 
     world, run = World(), FakeRun(head=answer)
     held = Held(b"k", Claimed(OURS, b"body"))
     world.shared.share(cast(ResumableRun, run), held)
-    run.sharing.finish()
+    run.sharing.finish(run.error)
     assert world.claims.settled == [(held.claimed, life)]
 
 
@@ -296,6 +296,12 @@ def test_a_stream_that_is_lost_gives_way() -> None:
     world.there_is(5, OWNER_LOST)
     assert isinstance(world.claim(), Held)
     assert world.claims.instead == [None, lost]
+
+
+def test_nor_is_one_of_which_nothing_came() -> None:
+    world = World(Claimed(SID, b"body"))
+    world.there_is(0, FAILED)
+    assert isinstance(world.claim(), Held)
 
 
 def test_it_is_not_tried_for_ever() -> None:

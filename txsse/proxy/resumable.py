@@ -134,10 +134,10 @@ class ResumableRun(Run):
         super()._put_away()
 
     def _end(self, error: ProxyError | None) -> None:
-        super()._end(error)
         sharing, self.sharing = self.sharing, None
         if sharing is not None:
-            sharing.finish()
+            sharing.finish(error)  # first: who hears of it here may ask another machine next
+        super()._end(error)
 
     def before_error(self) -> bytes:
         """The error is the last event: who has it need not come back. Who has to, does so at a moment of its own."""
@@ -185,10 +185,11 @@ class ResumableRun(Run):
             events = data.splitlines(keepends=True)
         else:
             events, between = self._splitter.feed(data)
+        sharing = self.sharing if self.streamed else None
         for event in events:
             recording.append(event, now, needed=needed)
-            if self.sharing is not None:
-                self.sharing.append(event)
+            if sharing is not None:
+                sharing.append(event)
         if any(each.numbers for each in live) and self.numbered:
             sid = self.sid.encode("ascii")
             if between:

@@ -95,9 +95,9 @@ class Shared:
                     self._count("conflict")
                     return conflict()
                 found = yield from _result(self.open(there.sid))
-                if isinstance(found, ProxyError) or (found is not None and (found.terminal is None or is_own(found.terminal))):
+                if isinstance(found, ProxyError) or (found is not None and _is_answer(found)):
                     return str(there.sid)
-                earlier = there  # its stream is lost: that is no answer
+                earlier = there
         except GeneratorExit:  # who asked is gone
             self._claims.settle(key, wanted, 0)
             raise
@@ -227,9 +227,9 @@ class Sharing:
         """The run goes on, but can be read here only."""
         self._share.finish(UNSHARED)
 
-    def finish(self) -> None:
+    def finish(self, error: ProxyError | None) -> None:
         """The run has ended."""
-        error, head = self._run.error, self._run.head
+        head = self._run.head
         if error is not None:
             terminal = Terminal(error.code, error.message, error.http_status)
         elif head is not None and not self._run.streamed:
@@ -250,6 +250,12 @@ class Sharing:
 
     def readers_changed(self, count: int) -> None:
         self._run.read_elsewhere(count)
+
+
+def _is_answer(found: Found) -> bool:
+    """Is that stream what a request that must not be made twice is to have? One that is lost is none, nor one of which nothing came."""
+    terminal = found.terminal
+    return terminal is None or (is_own(terminal) and (not terminal.code or found.last > 0))
 
 
 def _unreachable() -> ProxyError:
