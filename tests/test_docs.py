@@ -114,8 +114,8 @@ def _rows(page: str, section: str) -> set[str]:
 
 
 def test_every_reason_of_the_cache_is_explained() -> None:
-    code = (ROOT / "txsse" / "proxy" / "caching.py").read_text(encoding="utf-8")
-    left_out = {word for words in re.findall(r'_LeftOut\("(\w+)"\)|Found\("bypass", "(\w+)"', code) for word in words if word}
+    code = "".join((ROOT / "txsse" / "proxy" / name).read_text(encoding="utf-8") for name in ("caching.py", "question.py"))
+    left_out = {word for words in re.findall(r'\bLeftOut\("(\w+)"\)|Found\("bypass", "(\w+)"', code) for word in words if word}
     assert {"no_store", "not_asked_for"} <= left_out
     assert _rows("caching", "What is looked up") == left_out | canonical.REASONS
     assert _rows("caching", "What is stored") == {*heads.REASONS, *courses.REASONS, "fallback", "too_large"}

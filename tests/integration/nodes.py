@@ -48,7 +48,8 @@ interval = "{interval}"
 [route.resume]
 mode = "auto"
 grace = "400ms"
-max_readers = 6
+max_readers = {readers}
+max_bytes = "8MiB"
 [route.cache]
 mode = "opt-in"
 """
@@ -65,17 +66,20 @@ class Nodes:
     :param names: of the proxies.
     :param peers: they know each other's addresses.
     :param interval: of keepalives.
+    :param readers: that a stream may have.
     :param more: of their configuration.
     """
 
-    def __init__(self, folder: Path, names: Iterable[str], *, peers: bool = False, interval: str = "200ms", more: str = "") -> None:
+    def __init__(
+        self, folder: Path, names: Iterable[str], *, peers: bool = False, interval: str = "200ms", readers: int = 6, more: str = ""
+    ) -> None:
         self._reserved: list[socket.socket] = []
         self.main = self._reserve()
         self._folder = folder
         self._ports = {name: self._reserve() for name in names}
         urls = ", ".join(f'{name} = "http://127.0.0.1:{port}"' for name, port in self._ports.items())
         self._server = f"peers = {{ {urls} }}" if peers else ""
-        self._more = ROUTES.replace("{interval}", interval) + more
+        self._more = ROUTES.replace("{interval}", interval).replace("{readers}", str(readers)) + more
         self._started = 0
         self._proxies: dict[str, Proxy] = {}
         for name in self._ports:

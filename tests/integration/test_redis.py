@@ -260,6 +260,16 @@ def at(client: RecordingClient, number: int) -> float:
     return next(time for time, data in client.body_reads if word in data)
 
 
+async def test_a_long_stream_is_read_elsewhere_in_order_on_one_connection(world: World) -> None:
+    client, sid = await world.begin("a", words(20_000, 0))
+    await client.complete(timeout=20)
+    await told_elsewhere(world, sid, "done")
+    for node in "ab":
+        reader = await world.read(node, sid)
+        await reader.complete(timeout=10)
+        assert is_whole(reader, 1, 20_000)
+
+
 async def test_answers_are_shared(world: World) -> None:
     body = words(3, 0)
     first = await world.post("a", body, CACHED)

@@ -60,6 +60,7 @@ class FakeFollow:
 class FakeShare:
     sid: str
     meta: Meta
+    keep: int
     pieces: list[bytes] = attrs.field(factory=list)
     terminals: list[Terminal] = attrs.field(factory=list)
 
@@ -99,8 +100,8 @@ class FakeJournal:
         self.follows.append(FakeFollow(after, follower))
         return cast(Follow, self.follows[-1])
 
-    def create(self, sid: str, meta: Meta, owner: object) -> Share:
-        self.shares.append(FakeShare(sid, meta))
+    def create(self, sid: str, meta: Meta, owner: object, keep: int) -> Share:
+        self.shares.append(FakeShare(sid, meta, keep))
         return cast(Share, self.shares[-1])
 
     @property

@@ -24,7 +24,8 @@ from txsse.dialects import DIALECTS, Dialect
 from txsse.dialects.usage import Usage
 from txsse.interfaces import Failed, Fault, Request
 from txsse.metrics import Metrics
-from txsse.proxy.caching import JUDGED_AT_ONCE, LOOKUP_DEADLINE, Caching, Found
+from txsse.proxy.caching import LOOKUP_DEADLINE, Caching, Found
+from txsse.proxy.keeping import JUDGED_AT_ONCE
 from txsse.proxy.playback import Stored
 from txsse.proxy.routes import BoundRoute
 from txsse.recordings.entry import Entry
@@ -156,12 +157,12 @@ class Bench:
             self.config,
             COLD if fallback else None,
             clock=self.clock,
-            watcher=self.caching,
+            watcher=self.caching.keeping,
             limit=limit,
             fallback=fallback,
             ready=not fallback,
         )
-        self.caching.began(hall.run, found.question)
+        self.caching.keeping.began(hall.run, found.question)
         return hall, hall.seat(asked=True)
 
     def keep(self, body: bytes, asked: bytes = STREAM, *headers: tuple[bytes, bytes], kind: bytes = b"", status: int = 200) -> Seat:
@@ -505,7 +506,7 @@ def test_a_store_that_fails_is_no_trouble_of_the_readers(expected_errors: Expect
 def test_a_run_nobody_wanted_to_keep() -> None:
     """It was begun so that it can be come back to."""
     bench = Bench()
-    hall = Hall(bench.config, clock=bench.clock, watcher=bench.caching)
+    hall = Hall(bench.config, clock=bench.clock, watcher=bench.caching.keeping)
     seat = hall.seat(asked=True)
     hall.answer()
     hall.body(WHOLE)
@@ -562,7 +563,7 @@ def test_the_proxy_is_closed_while_it_looks() -> None:
     bench.begin()
     bench.cooperator.stop()
     assert (bench.memory.count, bench.quota.used) == (0, 0)
-    assert bench.caching._settling == {}
+    assert bench.caching.keeping._settling == {}
 
 
 # -- slow stores
@@ -576,8 +577,8 @@ def test_what_is_fetched_is_waited_for() -> None:
     bench.turn()
     assert looking[0].result == "miss"
     assert looking[0].question is not None
-    hall = Hall(bench.config, clock=bench.clock, watcher=bench.caching)
-    bench.caching.began(hall.run, looking[0].question)
+    hall = Hall(bench.config, clock=bench.clock, watcher=bench.caching.keeping)
+    bench.caching.keeping.began(hall.run, looking[0].question)
     again = bench.begin()
     hall.seat(asked=True)
     hall.answer()
@@ -725,9 +726,9 @@ def test_a_bug_of_theirs_when_it_is_stored(expected_errors: ExpectedErrors) -> N
 def test_prompts_are_not_kept_for_nobody() -> None:
     bench = Bench()
     _, seat = bench.run()
-    assert [question.body for question in bench.caching._questions.values()] == [b""]
+    assert [question.body for question in bench.caching.keeping._questions.values()] == [b""]
     seat.reader.client_gone()
-    assert bench.caching._questions == {}
+    assert bench.caching.keeping._questions == {}
 
 
 # -- for the operator

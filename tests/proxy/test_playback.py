@@ -20,7 +20,7 @@ from txsse.dialects.usage import Usage
 from txsse.errors import ProxyError
 from txsse.interfaces import Failed
 from txsse.proxy.playback import Playback, Stored
-from txsse.proxy.run import MOST_AT_ONCE
+from txsse.proxy.subscription import MOST_AT_ONCE
 from txsse.recordings.entry import Entry
 from txsse.wire.http1 import ResponseHead
 

@@ -21,7 +21,7 @@ from txsse.exchange.relay import Phase, StreamRelay
 from txsse.exchange.table import State
 from txsse.interfaces import Failed, Fault
 from txsse.proxy.conductor import Conductor
-from txsse.proxy.run import MOST_AT_ONCE, Follower, Subscription
+from txsse.proxy.subscription import MOST_AT_ONCE, Follower, Subscription
 from txsse.upstream.room import Refusal
 from txsse.wire.http1 import ResponseHead
 

@@ -218,7 +218,7 @@ def ended(run: FakeRun) -> Terminal:
     run.sharing.append(b"data: 1\n\n")
     run.sharing.finish(run.error)
     assert share.pieces == [b"data: 1\n\n"]
-    assert (share.sid, share.meta.route, share.meta.scope) == (OURS, "llama", SCOPE)
+    assert (share.sid, share.meta.route, share.meta.scope, share.keep) == (OURS, "llama", SCOPE, run.resume.max_bytes)
     (terminal,) = share.terminals
     return terminal
 

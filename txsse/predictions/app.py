@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator
 from secrets import token_hex
 from typing import Any, ClassVar, Final, TypeAlias, TypeVar
-from urllib.parse import parse_qsl
 
 from klein import Klein
 from twisted.internet.defer import Deferred
@@ -27,7 +26,7 @@ from txsse.predictions.asked import Asked, check_id, is_json, read_asked
 from txsse.predictions.job import Job, Name
 from txsse.predictions.jobs import Jobs
 from txsse.predictions.model import Invalid, Model, Models
-from txsse.recordings.cursor import BadCursor, ours, parse_cursor
+from txsse.recordings.cursor import BadCursor, ours, parameters, parse_cursor
 from txsse.recordings.store import Quota
 from txsse.web.negotiation import Wish, answer_json, wish_of
 from txsse.web.stream import EventStream, alarms_of, clock_of
@@ -271,7 +270,7 @@ class PredictionsApp:
         return EventStream(reading, interval=model.interval, stall_timeout=model.stall_timeout)
 
     def _place(self, request: Request, job: Job) -> tuple[int, int] | None:
-        query = dict(parse_qsl(request.uri.partition(b"?")[2], keep_blank_values=True))
+        query = parameters(request.uri.partition(b"?")[2])
         try:
             cursor = parse_cursor(job.sid.encode("ascii"), _fields(request), query)
         except BadCursor as bad:

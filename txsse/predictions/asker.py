@@ -12,8 +12,7 @@ from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import failures
 from txsse.predictions.deltas import Deltas, Told
-from txsse.proxy.forwarder import Forwarder
-from txsse.proxy.run import Nowhere
+from txsse.proxy.forwarder import NOWHERE, Forwarder
 from txsse.web.prediction import Ending, Prediction
 from txsse.wire.http1 import ResponseHead
 
@@ -28,8 +27,6 @@ MOST_OF_AN_ERROR: Final = 64 * 1024
 """Bytes of an upstream's error that are read."""
 INPUT_TOKENS: Final = "input_token_count"
 OUTPUT_TOKENS: Final = "output_token_count"
-
-_NOWHERE: Final = Nowhere()
 
 
 class Asker(Forwarder):
@@ -49,7 +46,7 @@ class Asker(Forwarder):
             owner,
             route.for_predictions,
             request,
-            _NOWHERE,
+            NOWHERE,
             dialect,
             streaming=True,
             commits=False,

@@ -15,7 +15,7 @@ from txsse.errors import CODES, ProxyError
 from txsse.exchange.voice import HoldStatus
 from txsse.proxy.resumable import RETRY
 from txsse.proxy.resumption import id_notes
-from txsse.proxy.run import Follower
+from txsse.proxy.subscription import Follower
 from txsse.recordings.heads import told_again
 from txsse.recordings.numbering import number, own_id
 from txsse.redis.records import GONE, OWNER_LOST, UNSHARED

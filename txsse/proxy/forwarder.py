@@ -13,6 +13,7 @@ from txsse.proxy.conductor import Conductor
 from txsse.proxy.hold import Hold
 from txsse.proxy.progress import progress_of
 from txsse.upstream.servers import Server
+from txsse.wire.headers import NO_FIELDS, Headers, Prepared
 
 if TYPE_CHECKING:
     from txsse.proxy.stand_ins import Instead
@@ -32,6 +33,36 @@ class _TakingOff:
 
 
 _TAKING_OFF: Final = _TakingOff()
+
+
+class Nowhere:
+    """The client of a forwarder that has none."""
+
+    stall_timeout = 0.0
+
+    def start(self, status: int, reason: bytes, headers: Headers, *, common: Prepared = NO_FIELDS, has_body: bool = True) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def cork(self) -> None: ...
+
+    def uncork(self) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def cut(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def pending(self) -> int:
+        return 0
+
+    def forget_body(self) -> None: ...
+
+    def hold_little(self) -> None: ...
+
+
+NOWHERE: Final = Nowhere()
 
 
 class Forwarder(Conductor):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Generator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.task import Cooperator
@@ -42,18 +41,16 @@ from txsse.wire.peek import string_value
 
 if TYPE_CHECKING:
     from txsse.predictions.upstream import Upstreams
-    from txsse.proxy.caching import Caching
-    from txsse.proxy.peers import Peers
-    from txsse.proxy.recorded import RecordedRequests, Traits
-    from txsse.proxy.shared import Shared as SharedStreams
+    from txsse.proxy.asked import Traits
+    from txsse.proxy.kept import Kept
     from txsse.proxy.stream_control import StreamControl
     from txsse.proxy.streams import Streams
     from txsse.recordings.lookup import CacheLookup
-    from txsse.recordings.opening import Opened
     from txsse.upstream.wake.parts import Ended
     from txsse.upstream.wake.shared import Shared
     from txsse.webhooks.sender import Sender
 
+T = TypeVar("T")
 
 SPREAD: Final = 0.5
 """Seconds over which the ends of streams are spread that clients come back to, at the end of a drain.."""
@@ -95,15 +92,7 @@ class Proxy:
         self._admissions: set[Admission[Any]] = set()
         self._store = configuration  # what keeps recordings is not changed by a reload either
         self._cache_lookup = cache_lookup
-        self.caching: Caching | None = None
-        self.streams: Streams | None = None
-        self._recorded: RecordedRequests | None = None
-        self._peers: Peers | None = None
-        self._opened: Opened | None = None
-        self._shared_streams: SharedStreams | None = None
-        self._control: StreamControl | None = None
-        self.predictions: Upstreams | None = None  # once there is a route for them
-        self.webhooks: Sender | None = None
+        self._kept: Kept | None = None  # once there is a route that needs any of it
         self.keeps_streams = False  # there may be some that can be come back to
         self._ids = RequestIds()
         self.configure(configuration)
@@ -130,12 +119,10 @@ class Proxy:
         for route in routes:
             route.room = rooms.get(route.name, route.room)
             route.prepare()
-        if self._recorded is None and (configuration.server.peers or any(route.records or route.predicts for route in routes)):
-            self._recorded = self._open_recordings()
-        if self.webhooks is not None:
-            self.webhooks.configure(configuration.webhooks)
-        elif any(route.predicts for route in routes):
-            self.predictions, self.webhooks = self._open_predictions(configuration.webhooks)
+        if self._kept is None and (configuration.server.peers or any(route.records or route.predicts for route in routes)):
+            self._kept = self._open()
+        if self._kept is not None:
+            self._kept.configure(configuration.webhooks, predicts=any(route.predicts for route in routes))
         self._reception.take(routes)
         for name, backend in self.backends.items():
             if backends.get(name) is not backend:
@@ -149,86 +136,34 @@ class Proxy:
         self.keeps_streams = self.keeps_streams or bool(configuration.server.peers) or any(route.resumes for route in routes)
         self._keys = keys
 
-    def _open_recordings(self) -> RecordedRequests:
+    def _open(self) -> Kept:
         """:raises ValueError: what the store needs is not there."""
         # A proxy that keeps nothing is spared all of it.
-        from txsse.proxy.caching import Caching
-        from txsse.proxy.recorded import RecordedRequests
-        from txsse.proxy.resumption import Resumption
-        from txsse.proxy.stream_control import StreamControl
-        from txsse.proxy.streams import Streams
-        from txsse.recordings.opening import open_store
+        from txsse.proxy.house import House
+        from txsse.proxy.kept import Kept
 
-        node = self._store.server.node
-        opened = self._opened = open_store(self._store, self._reactor)
-        space = opened.quota
-        caching = self.caching = Caching(opened.store, self.metrics, self.alarms, self._cooperator, time.time, space, self._cache_lookup)
-        streams = self.streams = Streams(self.alarms, self._count_resume)
-        space.attach(streams)
-        self.metrics.cache_view = lambda: caching
-        if opened.link is not None:
-            from txsse.proxy.shared import open_shared
-
-            shared = self._shared_streams = open_shared(opened.link, self._reactor, node, self._routes, self._count_resume)
-            self.metrics.shared_view = lambda: shared
-        peers, resumption = self._make_peers(), Resumption(streams, self._count_resume, node)
-        self._control = StreamControl(resumption, peers, self._shared_streams, self.alarms, time.time, self._routes, self._scope_of)
-        self.metrics.streams_view = lambda: self.stream_control
-        return RecordedRequests(
-            self,
-            caching,
-            resumption,
-            space,
-            self._cooperator,
-            self._conduct,
-            self._refuse_recorded,
-            self._answered,
-            self._admissions,
-            self._admission_over,
-            peers,
-            self._shared_streams,
-        )
-
-    def _open_predictions(self, webhooks: model.Webhooks) -> tuple[Upstreams, Sender]:
-        # A proxy that makes none is spared all of it.
-        from txsse.predictions.jobs import Jobs
-        from txsse.predictions.upstream import Home, Upstreams
-        from txsse.webhooks.sender import Sender
-
-        assert self._opened is not None
-        sender = Sender(webhooks, self._reactor, self.alarms)
-        jobs = Jobs(self.alarms, self._opened.quota)
-        self._opened.quota.attach(jobs)
-        home = Home(
+        house = House(
             owner=self,
             reactor=self._reactor,
+            alarms=self.alarms,
+            cooperator=self._cooperator,
+            metrics=self.metrics,
+            instance=self.instance,
             table=lambda: self.table,
+            backend=self._new_backend,
+            admit=self._admit,
             screen=self.screen,
             conduct=self._conduct,
+            refuse=self._refuse_recorded,
+            answered=self._answered,
+            account=self._account,
             request_id=self._request_id,
             scope_of=self._scope_of,
             strip=self._strip,
-            account=self._account,
         )
-        return Upstreams(home, jobs), sender
-
-    def _routes(self) -> Iterable[BoundRoute]:
-        return self.table.routes
-
-    def _make_peers(self) -> Peers | None:
-        server = self._store.server
-        if not server.peers:
-            return None
-        from txsse.proxy.peers import Peers
-
-        def backend(upstream: model.Upstream) -> Backend:
-            return Backend(upstream, self._reactor, self.alarms, self._upstream_changed, self._make_shared)
-
-        self._peers = Peers(server.node, server.peers, backend, self.instance, TrustedProxies.parse(server.trusted_proxies))
-        return self._peers
-
-    def _count_resume(self, result: str) -> None:
-        self.metrics.resumes[result] += 1
+        kept = Kept(house, self._store, self._cache_lookup)
+        self.metrics.streams_view = lambda: self.stream_control
+        return kept
 
     def _bind(self, route: model.Route, backends: dict[str, Backend], trusted: TrustedProxies) -> BoundRoute:
         backend = backends[route.upstream]
@@ -242,11 +177,14 @@ class Proxy:
         if old is not None and old.serves(upstream):
             return old
         try:
-            backend = Backend(upstream, self._reactor, self.alarms, self._upstream_changed, self._make_shared)
+            backend = self._new_backend(upstream)
         except ValueError as error:
             raise ValueError(f"upstream {upstream.name}: {error}") from error
         made.append(backend)
         return backend
+
+    def _new_backend(self, upstream: model.Upstream) -> Backend:
+        return Backend(upstream, self._reactor, self.alarms, self._upstream_changed, self._make_shared)
 
     def _upstream_changed(self, name: str, old: State, new: State, detail: str) -> None:
         self._log.info(
@@ -293,10 +231,7 @@ class Proxy:
         if len(request.body) <= PEEK_AT_ONCE:
             return self._start(request, downstream, look_at_once(request.body, whole=plan.must_look))
         admit = partial(self._start, request, downstream)
-        admission = Admission(request, downstream, look(request.body), admit, self._admission_over)
-        self._admissions.add(admission)
-        admission.go(self._cooperator)
-        return admission
+        return self._admit(request, downstream, look(request.body), admit)
 
     def refuse(
         self,
@@ -310,8 +245,8 @@ class Proxy:
         plan = None if head is None else plan_of(head, self.table, self.instance)
         route = None if plan is None else plan.route
         origins: Collection[str] = ()
-        if self._control is not None and self._is_stream(path):
-            route, origins = None, self._control.origins
+        if self._kept is not None and self._is_stream(path):
+            route, origins = None, self._kept.control.origins
         # A route that would have taken another model lends its CORS fields and dialect, but the request is not its own.
         name = route.name if route is not None and error.code != "no_route" else ""
         ident = self._request_id(head)
@@ -322,6 +257,14 @@ class Proxy:
         )
 
     # -- admission
+
+    def _admit(
+        self, request: Request, downstream: Downstream, steps: Generator[Deferred[Any] | None, None, T], admit: Callable[[T], Exchange]
+    ) -> Exchange:
+        admission = Admission(request, downstream, steps, admit, self._admission_over)
+        self._admissions.add(admission)
+        admission.go(self._cooperator)
+        return admission
 
     def _admission_over(self, admission: Admission[Any], abandoned: bool) -> None:
         self._admissions.discard(admission)
@@ -365,10 +308,10 @@ class Proxy:
             "show_text": commits and members is not None and dialect.may_show_text(members),
             "request_id": request_id,
         }
-        if route.records and self._recorded is not None:
-            from txsse.proxy.recorded import Asked
+        if route.records and self._kept is not None:
+            from txsse.proxy.asked import Asked
 
-            return self._recorded.open(
+            return self._kept.recorded.open(
                 Asked(
                     request=request,
                     downstream=downstream,
@@ -409,9 +352,9 @@ class Proxy:
 
     def _resume(self, request: Request, downstream: Downstream) -> Exchange:
         """Somebody comes back to a stream."""
-        assert self._recorded is not None
+        assert self._kept is not None
         scopes = partial(self._scope_of, request.head.headers, request.path)
-        return self._recorded.resume(request, downstream, scopes, self._request_id(request.head))
+        return self._kept.returning.resume(request, downstream, scopes, self._request_id(request.head))
 
     def _scope_of(self, headers: Headers, path: bytes, setting: str) -> bytes:
         from txsse.proxy.resumption import scope_or_anonymous
@@ -470,6 +413,20 @@ class Proxy:
         told = about(conductor.request_id, self._cold_start_header, conductor.cold)
         return [*conductor.notes, *told] if conductor.notes else told
 
+    # -- what is kept, once there is a route for it
+
+    @property
+    def streams(self) -> Streams | None:
+        return None if self._kept is None else self._kept.streams
+
+    @property
+    def predictions(self) -> Upstreams | None:
+        return None if self._kept is None else self._kept.predictions
+
+    @property
+    def webhooks(self) -> Sender | None:
+        return None if self._kept is None else self._kept.webhooks
+
     # -- for our own pages (PagesView)
 
     @property
@@ -481,7 +438,7 @@ class Proxy:
 
     @property
     def stream_control(self) -> StreamControl | None:
-        return self._control if self.keeps_streams else None
+        return None if self._kept is None or not self.keeps_streams else self._kept.control
 
     def followed(self, token: str) -> Vigil | None:
         return None if self.draining else self._reception.followed(token)
@@ -494,8 +451,8 @@ class Proxy:
             admission.shut_down()
             request = admission.request
             self.refuse(failures.shutting_down(), request.head, request.path, request.peer, admission.downstream)
-        for run in () if self.streams is None else self.streams:
-            run.closing = True
+        if self._kept is not None:
+            self._kept.closing()
         readers = [each for each in self.exchanges if each.may_come_back]
         step = SPREAD / len(readers) if len(readers) > FEW else 0.0
         for number, reader in enumerate(readers if step else ()):
@@ -507,12 +464,12 @@ class Proxy:
     @property
     def is_read_elsewhere(self) -> bool:
         """Other machines have readers of streams that run here."""
-        return self._shared_streams is not None and self.streams is not None and any(run.is_read_elsewhere for run in self.streams)
+        return self._kept is not None and self._kept.is_read_elsewhere
 
     def end_streams(self) -> None:
         """End those that nobody reads here, too."""
-        for run in () if self.streams is None else self.streams:
-            run.cancel(failures.shutting_down())
+        if self._kept is not None:
+            self._kept.end_streams()
 
     def stop_upstreams(self) -> Deferred[None]:
         """End every process of ours, and every start; fires when nothing of them is left."""
@@ -524,23 +481,19 @@ class Proxy:
         self._reception.close()
         for backend in self.backends.values():
             backend.close()
-        if self._peers is not None:
-            self._peers.close()
+        if self._kept is not None:
+            self._kept.close()
         self._cooperator.stop()
         self.alarms.stop()
         self._ledger.close()
 
     def close_webhooks(self, deadline: float) -> Deferred[None]:
         """Fires when those that tell of an end are delivered, or after *deadline* seconds."""
-        return succeed(None) if self.webhooks is None else self.webhooks.close(deadline)
+        return succeed(None) if self._kept is None else self._kept.close_webhooks(deadline)
 
     def close_store(self) -> Deferred[None]:
         """Fires when what is kept is written."""
-        opened = self._opened
-        if opened is None:
-            return succeed(None)
-        ended = succeed(None) if self._shared_streams is None else self._shared_streams.journal.close()
-        return ended.addCallback(lambda _: opened.close())
+        return succeed(None) if self._kept is None else self._kept.close_store()
 
 
 def _no_route() -> ProxyError:

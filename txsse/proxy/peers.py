@@ -80,11 +80,12 @@ def _error_in(told: bytes) -> ProxyError | None:
     for line in told.rstrip().rpartition(b"\n\n")[2].splitlines():
         try:
             found = json.loads(line.removeprefix(b"data:"))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if is_error(found) or found.get("type") == "response.failed":
-            code = found["error"].get("code") if isinstance(found.get("error"), dict) else None
-            return ProxyError(code if code in CODES else "upstream_error", "The stream ended with an error.")
+        if isinstance(found, dict) and (is_error(found) or found.get("type") == "response.failed"):
+            error = found.get("error")
+            code = error.get("code") if isinstance(error, dict) else None
+            return ProxyError(code if isinstance(code, str) and code in CODES else "upstream_error", "The stream ended with an error.")
     return None
 
 

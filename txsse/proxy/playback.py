@@ -11,7 +11,7 @@ from txsse.clock import Alarm, Alarms
 from txsse.config.model import Cache
 from txsse.dialects.usage import Usage
 from txsse.exchange.voice import HoldStatus
-from txsse.proxy.run import MOST_AT_ONCE, Follower
+from txsse.proxy.subscription import MOST_AT_ONCE, Follower
 from txsse.recordings.entry import Entry
 from txsse.wire.http1 import ResponseHead
 

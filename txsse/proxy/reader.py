@@ -18,7 +18,7 @@ from txsse.exchange.voice import HoldStatus
 from txsse.proxy.answers import objection_to
 from txsse.proxy.conductor import Conductor
 from txsse.proxy.cors import shared_anew
-from txsse.proxy.run import MOST_AT_ONCE, Follower
+from txsse.proxy.subscription import LITTLE_AT_ONCE, MOST_AT_ONCE, Follower
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import ResponseHead
 
@@ -74,9 +74,6 @@ class Source(Protocol):
     def before_error(self) -> bytes:
         """Lines for the head of an error frame, for those who may come back."""
 
-
-LITTLE_AT_ONCE: Final = 16 * 1024
-"""Bytes of a stream that is kept anyway which a reader is handed before its client can say that it is slow."""
 
 _LAST_WORDS: Final = (State.FAILING, State.ENDED)
 

@@ -9,7 +9,8 @@ from txsse.clock import Alarm
 from txsse.config.model import Resume
 from txsse.errors import ProxyError
 from txsse.exchange.relay import StreamRelay
-from txsse.proxy.run import MOST_AT_ONCE, Follower, Run, Subscription
+from txsse.proxy.run import Run
+from txsse.proxy.subscription import LITTLE_AT_ONCE, MOST_AT_ONCE, Follower, Subscription
 from txsse.recordings.numbering import Splitter, interleave, number, own_id
 
 if TYPE_CHECKING:
@@ -153,6 +154,11 @@ class ResumableRun(Run):
         return self.kept and self.streamed and not self._by_lines and not self._splitter.own_ids
 
     @property
+    def has_own_ids(self) -> bool:
+        """Upstream has given its events ids."""
+        return self._splitter.own_ids
+
+    @property
     def is_mute(self) -> bool:
         """No error can be told after upstream's head."""
         return not self.dialect.error_after_their_head and not self.home.policy.error_event
@@ -255,8 +261,8 @@ class Place(Subscription):
     def _read(self, run: Run) -> tuple[bytes, int]:
         assert isinstance(run, ResumableRun)
         if not self.numbers or not run.numbered:
-            return super()._read(run)
-        pieces = run.recording.pieces(self._after, MOST_AT_ONCE)
+            return run.recording.read(self._after, LITTLE_AT_ONCE)
+        pieces = run.recording.pieces(self._after, LITTLE_AT_ONCE)
         return number(run.sid.encode("ascii"), self._after + 1, pieces) if pieces else b"", self._after + len(pieces)
 
     def _miss(self, run: Run) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl
 
 from txsse.dialects import Dialect
 from txsse.errors import ProxyError
@@ -13,7 +12,7 @@ from txsse.interfaces import Request
 from txsse.proxy.resumable import ResumableRun
 from txsse.proxy.streams import Claim, Streams, new_sid, not_found
 from txsse.recordings.canonical import Uncacheable
-from txsse.recordings.cursor import BadCursor, Cursor, is_sid, ours, parse_cursor
+from txsse.recordings.cursor import BadCursor, Cursor, is_sid, ours, parameters, parse_cursor
 from txsse.recordings.key import scope_of
 from txsse.wire.headers import Headers, get, tokens
 
@@ -128,7 +127,7 @@ def split_path(path: bytes) -> tuple[str, dict[bytes, bytes]]:
     sid = target.removeprefix(PATH)
     if not is_sid(sid):
         raise not_found()
-    return sid.decode("ascii"), dict(parse_qsl(query, keep_blank_values=True))
+    return sid.decode("ascii"), parameters(query)
 
 
 class Resumption:
@@ -192,7 +191,7 @@ class Resumption:
             self._count("gone")
             raise ProxyError("stream_gone", "An event of this stream is too long to be kept. Send the request anew, without a cursor.")
         after = run.place_of(cursor)
-        if after is None and recording.first > 1:
+        if after is None and recording.first > 1 and run.has_own_ids:
             self._count("gap")
             raise ProxyError("stream_gone", "The event that the cursor names is not kept, if it ever was. Send the request anew.")
         if after is None:

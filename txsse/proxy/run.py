@@ -16,10 +16,10 @@ from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange.relay import StreamRelay
 from txsse.exchange.table import State
-from txsse.interfaces import Failed, Fault, Receiver, Request
-from txsse.proxy.forwarder import Forwarder
+from txsse.interfaces import Failed, Fault, Request
+from txsse.proxy.forwarder import NOWHERE, Forwarder
+from txsse.proxy.subscription import Follower, Subscription
 from txsse.recordings.recording import Recording, Space
-from txsse.wire.headers import NO_FIELDS, Headers, Prepared, without
 from txsse.wire.http1 import ResponseHead
 
 if TYPE_CHECKING:
@@ -29,67 +29,9 @@ if TYPE_CHECKING:
     from txsse.proxy.routes import BoundRoute
     from txsse.proxy.stand_ins import Instead
 
-MOST_AT_ONCE: Final = 64 * 1024
-"""Bytes that a reader who is behind is handed at a time."""
-
 _NOT_READY: Final = Failed(Fault.UNREACHABLE, "not ready")
 _OURS: Final = (b"x-txsse-", b"x-stream-")
-_LEADERS_OWN: Final = (b"set-cookie", b"x-request-id")
 _COMPLETE: Final = (State.TRAILING, State.ENDED)
-
-
-class Follower(Receiver, Protocol):
-    """Who reads a run: what an upstream tells of a dispatch, and what becomes of the wait before it."""
-
-    asked: bool
-    """The run was made for it."""
-    after: int
-    """The number of the piece after which it goes on, where it may choose."""
-    numbers: bool
-    """It wants events with ids of ours."""
-
-    @property
-    def answered(self) -> bool:
-        """It has sent its client a head."""
-
-    def pass_through(self, data: bytes, now: float) -> None:
-        """As ``body_received``, of whole events none of which is the terminal one (:meth:`Run._goes_through`)."""
-
-    def go_on(self, *, cold: bool) -> None:
-        """The run has been sent upstream."""
-
-    def given_up(self, error: ProxyError) -> None:
-        """The run has failed; nothing follows."""
-
-
-class Nowhere:
-    """The client that a run does not have."""
-
-    stall_timeout = 0.0
-
-    def start(self, status: int, reason: bytes, headers: Headers, *, common: Prepared = NO_FIELDS, has_body: bool = True) -> None: ...
-
-    def write(self, data: bytes) -> None: ...
-
-    def cork(self) -> None: ...
-
-    def uncork(self) -> None: ...
-
-    def finish(self) -> None: ...
-
-    def cut(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-    def pending(self) -> int:
-        return 0
-
-    def forget_body(self) -> None: ...
-
-    def hold_little(self) -> None: ...
-
-
-_NOWHERE: Final = Nowhere()
 
 
 class RunWatcher(Protocol):
@@ -156,7 +98,7 @@ class Run(Forwarder):
             owner,
             route.for_runs,
             copy,
-            _NOWHERE,
+            NOWHERE,
             dialect,
             streaming=streaming,
             commits=False,
@@ -370,126 +312,3 @@ class Run(Forwarder):
     def _unread(self) -> None:
         """It is over, and everybody who followed has all of it."""
         self.recording.close()
-
-    def head_for(self, follower: Follower) -> ResponseHead:
-        """Upstream's head as *follower* may have it: what is between upstream and the one who asked first is not for the others."""
-        assert self.head is not None
-        head = self.head
-        if follower.asked:
-            return head
-        return ResponseHead(head.status, head.reason, head.version, without(head.headers, _LEADERS_OWN))
-
-
-class Subscription:
-    """One reader's place in a run: the :class:`~txsse.interfaces.Dispatch` that its conductor has."""
-
-    __slots__ = ("_after", "_begun", "_paused", "_pulling", "_run", "follower", "live", "numbers")
-
-    def __init__(self, run: Run, follower: Follower) -> None:
-        self._run: Run | None = run
-        self.follower = follower
-        self.live = False
-        self.numbers = follower.numbers
-        self._after = 0  # the last piece it was handed; while it is live, all
-        self._begun = False
-        self._paused = False
-        self._pulling = False
-
-    def start(self) -> None:
-        """Tell what there is to tell already."""
-        run = self._run
-        if run is None:
-            return
-        if run.head is not None:
-            self.follower.cork()
-            self.begin()
-            self.follower.uncork()
-        elif run.over:
-            self.over()
-
-    def begin(self) -> None:
-        """The run has a head."""
-        run = self._run
-        if run is not None and not self._begun:
-            self._begun = True
-            self.follower.response_started(run.head_for(self.follower))
-            self._pull()
-
-    def over(self) -> None:
-        """The run has ended."""
-        if self._begun and not self.live:
-            self._pull()
-        else:
-            self._tell_end()
-
-    def failed(self, failed: Failed) -> None:
-        """It was for nothing."""
-        if not self._begun:
-            self._let_go()
-            self.follower.dispatch_failed(failed)
-
-    def _pull(self) -> None:
-        """Hand over what there is, as long as it is taken."""
-        if self._pulling:
-            return
-        self._pulling = True
-        try:
-            while (run := self._run) is not None and not self._paused and not self.live:
-                try:
-                    data, last = self._read(run)
-                except LookupError:
-                    self._miss(run)
-                    continue
-                if data:
-                    self._after = last
-                    self.follower.body_received(data)
-                elif run.over:
-                    self._tell_end()
-                else:
-                    self.live = True
-                    run.went_live(self)
-        finally:
-            self._pulling = False
-
-    def _read(self, run: Run) -> tuple[bytes, int]:
-        """What is to be handed over next, and the number of its last piece."""
-        return run.recording.read(self._after, MOST_AT_ONCE)
-
-    def _miss(self, run: Run) -> None:
-        """What comes next is gone."""
-        self._let_go()
-        self.follower.given_up(ProxyError("replay_truncated", "This stream was read too slowly: part of it is gone."))
-
-    def _tell_end(self) -> None:
-        run = self._run
-        if run is None:
-            return
-        self._let_go()
-        if run.error is not None:
-            self.follower.given_up(run.error)
-        else:
-            self.follower.response_ended()
-
-    def _let_go(self) -> None:
-        run, self._run = self._run, None
-        if run is not None:
-            run.unsubscribe(self)
-            self.live = False
-
-    # -- Dispatch
-
-    def abort(self) -> None:
-        self._let_go()
-
-    def pause(self) -> None:
-        self._paused = True
-        if self.live and self._run is not None:
-            self.live = False
-            self._after = self._run.recording.last
-            self._run.fell_behind(self)
-
-    def resume(self) -> None:
-        if self._paused:
-            self._paused = False
-            if self._begun:
-                self._pull()

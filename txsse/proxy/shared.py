@@ -218,7 +218,7 @@ class Sharing:
         self._run = run
         self._losses = shared.losses
         self._settle = settle
-        self._share = shared.journal.create(run.sid, meta, self)
+        self._share = shared.journal.create(run.sid, meta, self, run.resume.max_bytes)
 
     def append(self, event: bytes) -> None:
         self._share.append(event)

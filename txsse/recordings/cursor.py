@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 import attrs
 
@@ -41,8 +42,21 @@ def is_sid(text: bytes) -> bool:
 def ours(headers: Headers) -> tuple[bytes, int] | None:
     """The stream and the event that the Last-Event-ID names, if it is one of ours."""
     told = get(headers, b"last-event-id")
-    match = None if told is None else _OURS.fullmatch(told.strip())
+    match = None if told is None else _OURS.fullmatch(told.strip(b" \t"))
     return None if match is None else (match[1], int(match[2]))
+
+
+def parameters(query: bytes) -> dict[bytes, bytes]:
+    """What a query says, decoded to bytes of any value; the last of several of one name.
+
+    (:func:`urllib.parse.parse_qsl` raises at bytes beyond ASCII if it is given bytes.)
+    """
+    pairs = (pair.partition(b"=") for pair in query.split(b"&") if pair)
+    return {_decoded(name): _decoded(value) for name, _, value in pairs}
+
+
+def _decoded(text: bytes) -> bytes:
+    return unquote_to_bytes(text.replace(b"+", b" "))
 
 
 def parse_cursor(sid: bytes, headers: Headers, query: dict[bytes, bytes]) -> Cursor:
@@ -55,7 +69,7 @@ def parse_cursor(sid: bytes, headers: Headers, query: dict[bytes, bytes]) -> Cur
     if told is None:
         told = query.get(b"last_event_id")
     if told is not None:
-        return _of_id(sid, told.strip())
+        return _of_id(sid, told.strip(b" \t"))
     after = query.get(b"starting_after")
     if after is not None:
         if after not in _ALL and not _NUMBER.fullmatch(after):

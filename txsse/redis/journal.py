@@ -68,7 +68,7 @@ class Journal:
     :param link: started and closed by whoever made it, before and after this.
     :param node: this machine's name; each process adds something random.
     :param lease: seconds.
-    :param keep: bytes of each stream that Redis is to keep, at least.
+    :param keep: bytes of each stream that Redis is to keep, at least, where nothing else is said.
     :ivar name: this process's.
     :ivar reaped: streams of dead processes that this one has ended.
     """
@@ -142,9 +142,12 @@ class Journal:
         with suppress(RedisError):  # then it lapses
             await self._link.command("DEL", scripts.lease_key(self.name))
 
-    def create(self, sid: str, meta: Meta, owner: Owner) -> Share:
-        """Share a new stream from its first piece on."""
-        return self._shares.create(sid, meta, owner)
+    def create(self, sid: str, meta: Meta, owner: Owner, keep: int | None = None) -> Share:
+        """Share a new stream from its first piece on.
+
+        :param keep: bytes of it that Redis is to keep, at least.
+        """
+        return self._shares.create(sid, meta, owner, keep)
 
     def open(self, sid: str) -> Deferred[Found | None]:
         """Look a stream up; ``None``: there is none.

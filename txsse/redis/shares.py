@@ -107,7 +107,7 @@ class Share:
 class Shares:
     """
     :param name: this process's, unlike any other's.
-    :param keep: bytes of each stream that Redis is to keep, at least.
+    :param keep: bytes of each stream that Redis is to keep, at least, where nothing else is said.
     """
 
     _log = Logger()
@@ -132,8 +132,9 @@ class Shares:
         """Something is yet to be written."""
         return any(share.outbox.waiting for share in self._shares.values())
 
-    def create(self, sid: str, meta: Meta, owner: Owner) -> Share:
-        share = Share(self, sid, meta, owner, Outbox(self._keep, self._space), self._clock.seconds())
+    def create(self, sid: str, meta: Meta, owner: Owner, keep: int | None = None) -> Share:
+        outbox = Outbox(self._keep if keep is None else keep, self._space)
+        share = Share(self, sid, meta, owner, outbox, self._clock.seconds())
         self._shares[sid] = share
         self.counts.created += 1
         self.push(share)

@@ -27,7 +27,8 @@ class Wish:
 
 def wish_of(request: IRequest) -> Wish:
     fields: Headers = [(name, value) for name, values in request.requestHeaders.getAllRawHeaders() for value in values]
-    return Wish(takes_events(fields), b"respond-async" in tokens(fields, b"prefer"))
+    preferred = {preference.partition(b";")[0].rstrip() for preference in tokens(fields, b"prefer")}  # without their parameters
+    return Wish(takes_events(fields), b"respond-async" in preferred)
 
 
 class BadInput(ValueError):
