@@ -89,6 +89,16 @@ def test_one_that_dies_in_the_stream_is_told_of_in_its_dialect() -> None:
     assert (world.code, world.downstream.end) == ("owner_lost", "cut")
 
 
+@pytest.mark.parametrize("told", [b"5", b"null", b'"x"', b"[1]", b"[" * 100_000, b"{", b'{"error":{"code":["cancelled"]}}', b'{"error":"x"}'])
+def test_it_may_have_told_any_json_before_it_dies(told: bytes) -> None:
+    world = World()
+    world.answer()
+    world.receiver.body_received(b"id: a~x.1\ndata: " + told + b"\n\n")
+    world.receiver.dispatch_failed(CUT)
+    assert world.code in ("owner_lost", "upstream_error")
+    assert world.downstream.end == "cut"
+
+
 @pytest.mark.parametrize("dialect", ["openai-chat", "openai-completions", "openai-responses", "anthropic", "sse"])
 def test_an_error_that_it_told_itself_is_not_told_twice(dialect: str) -> None:
     world = World()

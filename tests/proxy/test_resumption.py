@@ -132,6 +132,14 @@ def test_an_id_of_upstream_that_is_not_there() -> None:
     assert come.counts == {"resumed": 1, "bad_cursor": 1, "gap": 1}
 
 
+@pytest.mark.parametrize("told", [b"undefined", b"abc", b"null"])
+def test_what_is_no_id_is_none_whatever_is_not_kept_any_more(told: bytes) -> None:
+    come = Come(max_bytes=51 * 1024)
+    come.streaming(*[BIG] * 11)
+    assert come.run.recording.first == 9
+    assert come.code(Cursor(foreign=told)) == "bad_cursor"
+
+
 def test_no_more_readers_than_may_be() -> None:
     come = Come(max_readers=2)
     come.streaming(event(1))

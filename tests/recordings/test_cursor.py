@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from txsse.proxy.streams import new_sid
-from txsse.recordings.cursor import BadCursor, Cursor, is_sid, ours, parse_cursor
+from txsse.recordings.cursor import BadCursor, Cursor, is_sid, ours, parameters, parse_cursor
 
 SID = b"AbCd_-0123456789ABCDEF"
 OTHER = b"B" * 22
@@ -93,6 +93,34 @@ def test_the_field_beats_the_query() -> None:
 def test_a_slip_in_the_query_is_refused(query: dict[bytes, bytes]) -> None:
     with pytest.raises(BadCursor):
         parse_cursor(SID, [], query)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        (b"", {}),
+        (b"from=live", {b"from": b"live"}),
+        (b"last_event_id=a%2eb&x", {b"last_event_id": b"a.b", b"x": b""}),
+        (b"starting_after=%D9%A1", {b"starting_after": b"\xd9\xa1"}),
+        (b"last_event_id=a%0D%0a&a=%00+%zz", {b"last_event_id": b"a\r\n", b"a": b"\0 %zz"}),
+    ],
+)
+def test_a_query_is_decoded_to_whatever_bytes_it_says(query: bytes, found: dict[bytes, bytes]) -> None:
+    assert parameters(query) == found
+
+
+@pytest.mark.parametrize("tail", [b"%D9%A1", b"%0d%0a", b"%0a", b"%00", b"%09"])
+def test_bytes_that_no_id_has_are_refused_wherever_they_stand(tail: bytes) -> None:
+    for query in (b"last_event_id=" + SID + b".1" + tail, b"last_event_id=" + tail, b"starting_after=1" + tail):
+        if tail == b"%09" and query.startswith(b"last"):
+            continue  # blanks around a header field's value are no part of it
+        with pytest.raises(BadCursor):
+            parse_cursor(SID, [], parameters(query))
+
+
+@given(st.binary(max_size=200))
+def test_any_query_can_be_read(query: bytes) -> None:
+    parameters(query)
 
 
 @given(st.binary(max_size=200))

@@ -31,6 +31,7 @@ def request(body: bytes = b"", fields: dict[str, str] | None = None) -> Any:
         ({"prefer": "respond-async"}, Wish(events=False, background=True)),
         ({"prefer": "wait=10, Respond-Async"}, Wish(events=False, background=True)),
         ({"prefer": "wait=10|respond-async"}, Wish(events=False, background=True)),
+        ({"prefer": "Respond-Async ; x=1, wait=10"}, Wish(events=False, background=True)),
         ({"prefer": "respond-async", "accept": "text/event-stream"}, Wish(events=True, background=True)),
     ],
 )
