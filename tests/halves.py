@@ -1,6 +1,6 @@
 """The suite in two processes side by side, one a core: ``python -m tests.halves [options of pytest]``.
 
-What waits (whole proxies, servers, sockets) runs beside what computes. With paths among the arguments it is pytest itself.
+What waits (whole proxies as processes) runs beside what computes. With paths among the arguments it is pytest itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 HERE: Final = Path(__file__).parent
-WAITING: Final = ("tests/integration", "tests/redis", "tests/demo", "tests/packaging", "tests/test_examples.py")
+WAITING: Final = ("tests/integration",)
 """Takes about as long as all the others."""
 
 

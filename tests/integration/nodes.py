@@ -82,8 +82,12 @@ class Nodes:
         self._more = ROUTES.replace("{interval}", interval).replace("{readers}", str(readers)) + more
         self._started = 0
         self._proxies: dict[str, Proxy] = {}
-        for name in self._ports:
-            self.start(name)
+        try:
+            for name in self._ports:
+                self.start(name)
+        except BaseException:
+            self.stop()
+            raise
 
     def _reserve(self) -> int:
         """A port that nobody is given meanwhile: a node needs a second to listen, and comes back after it was killed."""

@@ -97,7 +97,7 @@ async def test_bar_keepalives_keep_their_interval(bench: Bench) -> None:
     times = [at for at, _ in kept(client)]
     gaps = sorted(later - earlier for earlier, later in pairwise(times))
     assert 9 <= len(times) <= 11
-    assert gaps[0] >= 0.095  # measured at the client: the one before may have come late
+    assert gaps[0] >= 0.06  # measured at the client: the one before may have come late, and other tests run beside this one
     assert 0.099 <= gaps[len(gaps) // 2] <= 0.112
 
 

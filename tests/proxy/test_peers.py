@@ -89,7 +89,9 @@ def test_one_that_dies_in_the_stream_is_told_of_in_its_dialect() -> None:
     assert (world.code, world.downstream.end) == ("owner_lost", "cut")
 
 
-@pytest.mark.parametrize("told", [b"5", b"null", b'"x"', b"[1]", b"[" * 100_000, b"{", b'{"error":{"code":["cancelled"]}}', b'{"error":"x"}'])
+@pytest.mark.parametrize(
+    "told", [b"5", b"null", b'"x"', b"[1]", b"[" * 100_000, b"{", b'{"error":{"code":["cancelled"]}}', b'{"error":"x"}']
+)
 def test_it_may_have_told_any_json_before_it_dies(told: bytes) -> None:
     world = World()
     world.answer()

@@ -60,8 +60,8 @@ async def kill(reactor: Any, folder: Path, asked: argparse.Namespace) -> list[st
             await schedule.run()
             took = time.monotonic() - began
         finally:
-            await model.stop()
             nodes.stop()
+            await model.stop()
     finally:
         redis.stop()
     return report(schedule, took)

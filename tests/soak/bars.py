@@ -118,6 +118,13 @@ def _a_run(*, shared: bool) -> tuple[ResumableRun, Clock]:
 
 async def processes(reactor: Any, folder: Path) -> None:
     redis = RedisServer(folder)
+    try:
+        await _with(reactor, folder, redis)
+    finally:
+        redis.stop()
+
+
+async def _with(reactor: Any, folder: Path, redis: RedisServer) -> None:
     store = f'[store]\nkind = "redis"\nurl = "{redis.url}"\nmax_bytes = "256MiB"\n'
     world = World(reactor, Nodes(folder, "ab", interval="15s", more=store, readers=2 * READERS))
     try:
@@ -130,9 +137,8 @@ async def processes(reactor: Any, folder: Path) -> None:
             await replay(world, node, sid)
         await stalled(world, sid)
     finally:
-        await world.close()
         world.nodes.stop()
-        redis.stop()
+        await world.close()
 
 
 async def elsewhere(world: World) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredList
 
 from tests.integration.bench import error_of, last_error
 from tests.integration.nodes import STREAM, Nodes, World, is_whole, numbers, words
@@ -30,7 +30,9 @@ async def all_failures(reactor: Any, folder: Path) -> None:
         place = folder / case.__name__
         place.mkdir()
         running.append(Deferred.fromCoroutine(case(reactor, place)))  # type: ignore[arg-type]  # a coroutine is what it gives
-    await gatherResults(running, consumeErrors=True)
+    for succeeded, found in await DeferredList(running, consumeErrors=True):  # each has put away what it started by then
+        if not succeeded:
+            found.raiseException()
 
 
 async def redis_is_gone(reactor: Any, folder: Path) -> None:
@@ -43,7 +45,13 @@ async def redis_stands_still(reactor: Any, folder: Path) -> None:
 
 async def _without_redis(reactor: Any, folder: Path, fail: Callable[[RedisServer], None]) -> None:
     redis = RedisServer(folder)
-    world = World(reactor, Nodes(folder, "ab", more=f'[store]\nkind = "redis"\nurl = "{redis.url}"\n'))
+    try:
+        await _followers_end(World(reactor, Nodes(folder, "ab", more=f'[store]\nkind = "redis"\nurl = "{redis.url}"\n')), redis, fail)
+    finally:
+        redis.stop()
+
+
+async def _followers_end(world: World, redis: RedisServer, fail: Callable[[RedisServer], None]) -> None:
     try:
         await world.upstream.open()
         client, sid = await world.begin("a", words(WORDS), 3)
@@ -61,9 +69,8 @@ async def _without_redis(reactor: Any, folder: Path, fail: Callable[[RedisServer
         await client.complete(timeout=60)
         assert is_whole(client, 1, WORDS)
     finally:
-        redis.stop()
-        await world.close()
         world.nodes.stop()
+        await world.close()
 
 
 async def peer_stands_still(reactor: Any, folder: Path) -> None:
@@ -83,5 +90,5 @@ async def peer_stands_still(reactor: Any, folder: Path) -> None:
         assert numbers(reader) == list(range(1, len(numbers(reader)) + 1))
     finally:
         world.nodes.thaw("a")
-        await world.close()
         world.nodes.stop()
+        await world.close()
