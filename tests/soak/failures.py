@@ -30,7 +30,8 @@ async def all_failures(reactor: Any, folder: Path) -> None:
         place = folder / case.__name__
         place.mkdir()
         running.append(Deferred.fromCoroutine(case(reactor, place)))  # type: ignore[arg-type]  # a coroutine is what it gives
-    for succeeded, found in await DeferredList(running, consumeErrors=True):  # each has put away what it started by then
+    ends: list[tuple[bool, Any]] = await DeferredList(running, consumeErrors=True)  # each has put away what it started by then
+    for succeeded, found in ends:
         if not succeeded:
             found.raiseException()
 
