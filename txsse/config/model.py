@@ -287,7 +287,7 @@ class Resume:
         ("off", "auto", "always"),
         "streams are recorded and can be read again; their events get ids where the client can use them (`auto`), or always",
     )
-    max_bytes: int = size(MIB, "of one recording; what came first is forgotten then", positive=True)
+    max_bytes: int = size(MIB, "of one recording; what came first is forgotten then. 0 = nothing is kept, who comes back gets what follows")
     ttl: float = duration(300, "how long a finished stream can be read", positive=True)
     on_disconnect: str = choice(
         "grace",
@@ -295,7 +295,7 @@ class Resume:
         "what becomes of a stream that nobody reads: it ends at once, after `grace`, or after `max_orphan`; for predictions the default is "
         "`cancel`",
     )
-    grace: float = duration(30, "how long a stream waits for a reader to come back", positive=True)
+    grace: float = duration(30, "how long a stream waits for a reader to come back, within `max_orphan`", positive=True)
     max_orphan: float = duration(600, "how long a stream may go on without any reader", positive=True)
     max_readers: int = integer(64, "readers of one stream", positive=True)
     on_gap: str = choice(

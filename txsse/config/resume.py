@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from txsse.config.model import Route, Store
-from txsse.config.units import write_duration, write_size
+from txsse.config.units import write_size
 
 
 def resume_problems(route: Route, store: Store) -> Iterator[tuple[str, str]]:
@@ -16,9 +16,6 @@ def resume_problems(route: Route, store: Store) -> Iterator[tuple[str, str]]:
     if resume.max_bytes > store.max_bytes:
         most, held = _bare(write_size(resume.max_bytes)), _bare(write_size(store.max_bytes))
         yield "resume.max_bytes", f"{most} is more than store.max_bytes, {held}, holds; lower it, or raise store.max_bytes"
-    if resume.on_disconnect == "grace" and resume.grace > resume.max_orphan:
-        grace, most = _bare(write_duration(resume.grace)), _bare(write_duration(resume.max_orphan))
-        yield "resume.grace", f"{grace} is more than resume.max_orphan, {most}, allows; lower it, or raise max_orphan"
 
 
 def _bare(text: str) -> str:

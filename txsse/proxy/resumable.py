@@ -97,7 +97,7 @@ class ResumableRun(Run):
         if how == "cancel":
             self.client_gone()
         else:
-            self._run_on(self.resume.grace if how == "grace" else self.resume.max_orphan)
+            self._run_on(min(self.resume.grace, self.resume.max_orphan) if how == "grace" else self.resume.max_orphan)
 
     @property
     def orphaned(self) -> bool:
