@@ -38,7 +38,7 @@ def test_all_of_it_is_shown_and_loads_again() -> None:
     text = f"""
 [store]
 kind = "sqlite"
-url = "/tmp/txsse.sqlite"
+url = "/var/lib/txsse/recordings.sqlite"
 max_bytes = "1GiB"
 {ONE}
 [route.cache]
@@ -53,7 +53,7 @@ coalesce = false
 convert = true
 """
     loaded = loads(text)
-    assert loaded.store == Store("sqlite", "/tmp/txsse.sqlite", 1024 * MIB)
+    assert loaded.store == Store("sqlite", "/var/lib/txsse/recordings.sqlite", 1024 * MIB)
     assert loaded.route[0].cache == Cache(
         "opt-in", 600, 2 * MIB, "header:X-User", ("user", "metadata"), "fixed", gap=0.05, coalesce=False, convert=True
     )

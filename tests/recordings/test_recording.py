@@ -110,17 +110,6 @@ def test_it_takes_no_more_than_it_may_whatever_comes(sizes: list[int], limit: in
     assert space.used == 0
 
 
-def test_what_everybody_has_read_can_go() -> None:
-    space = Space()
-    it = recording(space=space)
-    for number in range(100):
-        it.append(b"x" * 1000, number)
-    before = space.used
-    it.forget(50)
-    assert space.used == it.size < before
-    assert it.first <= 50 and read_all(it, 49) == b"x" * 51_000
-
-
 def test_what_somebody_has_yet_to_read_is_kept_without_memory() -> None:
     space = Space(0)
     it = recording(space=space)

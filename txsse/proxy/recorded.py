@@ -96,6 +96,8 @@ class RecordedRequests:
 
     def _look(self, asked: Asked) -> Generator[Deferred[Any] | None, None, Looked]:
         found = (yield from self._caching.look_up(asked)) if asked.route.caches else None
+        if not asked.route.resumes:  # nobody comes back to it, whatever key it has
+            return Looked(found, "")
         sid = self._resumption.new_sid()
         answered = found is not None and (found.source is not None or found.error is not None)
         if self._shared is None or answered or not asked.streaming or (claim := asked.claim) is None or not self._records(asked, found):

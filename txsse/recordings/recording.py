@@ -199,11 +199,6 @@ class Recording:
         self._space.give(count)
         page.taken -= count
 
-    def forget(self, before: int) -> None:
-        """Of a torn recording nobody needs the pieces before this number any more."""
-        while self._head is not self._page and self._head.last < before:
-            self._drop()
-
     def close(self) -> None:
         """Nobody reads it any more: its memory is given back. What a reader still holds of it stays readable. Idempotent."""
         self.torn = True
