@@ -417,7 +417,7 @@ async def test_a_redis_that_cannot_show_its_certificate_is_not_used(start_redis:
         client, _ = await world.begin("a", words(3, 0))
         await client.complete()
         assert is_whole(client, 1, 3)
-        assert "Redis cannot be used (certificate not trusted" in world.nodes["a"].log
+        await eventually(reactor, lambda: "Redis cannot be used (certificate not trusted" in world.nodes["a"].log)
         answer = await world.call("a", "GET", STREAM + NOBODY)
         assert (answer.status, error_of(answer.body)["code"]) == (503, "upstream_unavailable")
         assert answer.header("retry-after") is not None

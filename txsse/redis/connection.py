@@ -38,8 +38,8 @@ S = TypeVar("S", bound=Speaker)
 class Connection:
     """
     :param build: makes a protocol; its argument is to be called when that is gone.
-    :param changed: called with "" when the connection is up, and with the reason when it is lost, or could not be made for the first time
-        since then.
+    :param changed: called with "" when the connection is up, and with the reason when it is lost or could not be made: each reason once
+        until it is up again.
     :ivar protocol: that of the connection, while it is up.
     """
 
@@ -55,7 +55,7 @@ class Connection:
         self._attempt: Deferred[Speaker] | None = None
         self._pause: IDelayedCall | None = None
         self._pauses = 0  # since it was last of use
-        self._told = False
+        self._told: set[str] = set()  # why it is not up; each reason once
         self._current: Speaker | None = None  # up or logging in
         self._stopped: Deferred[None] | None = None
 
@@ -106,7 +106,7 @@ class Connection:
     def _up(self, speaker: Speaker) -> None:
         self._attempt = None
         self.protocol = speaker
-        self._told = False
+        self._told.clear()
         self._changed("")
 
     def _failed(self, failure: Failure) -> None:
@@ -131,8 +131,8 @@ class Connection:
         self._pause = self._reactor.callLater(pause, self.start)
 
     def _tell(self, reason: str) -> None:
-        if not self._told:
-            self._told = True
+        if reason not in self._told:
+            self._told.add(reason)
             self._changed(reason)
 
     def _closed(self) -> None:
