@@ -15,8 +15,6 @@ ASK = b'{"model":"m","stream":true,"messages":[{"role":"user","content":"Hi"}]}'
 PLAIN = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'
 DONE = b"data: [DONE]\n\n"
 SSE = "Accept: text/event-stream"
-BUSY = 5.0
-"""Seconds that a busy machine may add to what is measured once. A closer bound is for the best of several tries: :func:`at_best`."""
 
 
 def ch(text: str) -> bytes:
@@ -130,11 +128,3 @@ async def is_cut(client: RecordingClient) -> None:
     await client.gone()
     assert not client.response.complete, client.received[-500:]
     assert not client.received.endswith(b"0\r\n\r\n")
-
-
-async def at_best(measure: Callable[[], Awaitable[float]], within: float, tries: int = 30) -> None:
-    """*measure* gives at most *within* once in so many tries: a busy machine makes some of them longer, a clock of ours all of them."""
-    seen: list[float] = []
-    while not seen or seen[-1] > within:
-        assert len(seen) < tries, f"never within {within}: {seen}"
-        seen.append(await measure())

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 from twisted.internet import reactor
 
-from tests.integration.bench import ASK, CHAT, PLAIN, Bench, at_best, ch
+from tests.integration.bench import ASK, CHAT, PLAIN, Bench, ch
 from tests.integration.process import TIMES, route, server, upstream
+from tests.timing import at_best
 from txsse.testing import HANG, REQUEST, STREAM_HEAD, RecordingClient, Script, chunk, eventually, head, request, sleep, steps
 
 LONG = TIMES.replace('timeout = "300ms"', 'timeout = "60s"')

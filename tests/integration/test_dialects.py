@@ -10,8 +10,9 @@ import pytest
 from twisted.internet import reactor
 
 from tests.exchange.spoken import SPOKEN, Spoken, responses_error
-from tests.integration.bench import ASK, CHAT, DONE, PLAIN, Bench, at_best, ch, error_of, is_cut
+from tests.integration.bench import ASK, CHAT, DONE, PLAIN, Bench, ch, error_of, is_cut
 from tests.integration.process import CALM, PATIENT, TIMES, route, server, upstream
+from tests.timing import at_best
 from txsse.testing import (
     LAST_CHUNK,
     REQUEST,

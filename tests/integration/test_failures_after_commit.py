@@ -7,8 +7,9 @@ import json
 import pytest
 from twisted.internet import reactor
 
-from tests.integration.bench import ASK, BUSY, CHAT, DONE, Bench, ch, error_of, is_cut, last_error
+from tests.integration.bench import ASK, CHAT, DONE, Bench, ch, error_of, is_cut, last_error
 from tests.integration.process import CALM, TIMES, route, server, upstream
+from tests.timing import BUSY
 from txsse.testing import (
     CLOSE,
     HANG,

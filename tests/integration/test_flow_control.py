@@ -7,8 +7,9 @@ import hashlib
 import pytest
 from twisted.internet import reactor
 
-from tests.integration.bench import BUSY, SSE, Bench, ch
+from tests.integration.bench import SSE, Bench, ch
 from tests.integration.process import TIMES, route, server, upstream
+from tests.timing import BUSY
 from txsse.testing import HANG, LAST_CHUNK, REQUEST, STREAM_HEAD, Script, UpstreamConnection, chunk, eventually, head, sleep, steps
 
 MIB = 2**20

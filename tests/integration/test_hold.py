@@ -10,8 +10,9 @@ from statistics import median
 import pytest
 from twisted.internet import reactor
 
-from tests.integration.bench import ASK, BUSY, CHAT, DONE, PLAIN, Bench, at_best, ch, error_of, is_cut
+from tests.integration.bench import ASK, CHAT, DONE, PLAIN, Bench, ch, error_of, is_cut
 from tests.integration.process import TIMES, route, server, upstream
+from tests.timing import BUSY, at_best
 from txsse.testing import (
     HANG,
     REQUEST,

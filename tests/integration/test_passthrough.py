@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from twisted.internet import reactor
 
-from tests.integration.bench import ASK, CHAT, DONE, PLAIN, SSE, Bench, at_best, ch
+from tests.integration.bench import ASK, CHAT, DONE, PLAIN, SSE, Bench, ch
 from tests.integration.process import CALM, route, server, upstream
+from tests.timing import at_best
 from txsse.testing import LAST_CHUNK, REQUEST, STREAM_HEAD, Gate, UpstreamConnection, answer, chunk, head, sleep, steps, stream
 
 CONFIG = server() + upstream() + route(more=CALM)

@@ -8,8 +8,9 @@ import re
 import pytest
 from twisted.internet import reactor
 
-from tests.integration.bench import ASK, BUSY, CHAT, DONE, PLAIN, SSE, Bench, at_best, ch, error_of, is_cut, last_error
+from tests.integration.bench import ASK, CHAT, DONE, PLAIN, SSE, Bench, ch, error_of, is_cut, last_error
 from tests.integration.process import PATIENT, TIMES, route, server, upstream
+from tests.timing import BUSY, at_best
 from txsse.testing import HANG, LAST_CHUNK, REQUEST, STREAM_HEAD, Gate, answer, chunk, events, head, sleep, steps, stream
 
 K = b": txsse\n"

@@ -9,8 +9,9 @@ from statistics import median
 import pytest
 from twisted.internet import reactor
 
-from tests.integration.bench import BUSY, DONE, Bench, at_best, ch
+from tests.integration.bench import DONE, Bench, ch
 from tests.integration.process import PATIENT, route, server, upstream
+from tests.timing import BUSY, at_best
 from txsse.testing import CLOSE, HANG, LAST_CHUNK, REQUEST, STREAM_HEAD, Gate, UpstreamConnection, chunk, head, sleep, steps
 
 CONFIG = (
