@@ -28,12 +28,13 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Generator[Nodes]:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Generator[Callable[..., World]]:
+def own(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Callable[..., World]]:
     """Starts nodes that belong to one test alone, with this configuration besides."""
     worlds: list[World] = []
 
     def start(more: str = "") -> World:
         worlds.append(World(reactor, Nodes(tmp_path, "ab", peers=True, more=more)))
+        request.node.proxies = worlds[-1].nodes
         return worlds[-1]
 
     yield start
@@ -43,7 +44,8 @@ def own(tmp_path: Path) -> Generator[Callable[..., World]]:
 
 
 @pytest_twisted.async_yield_fixture()  # type: ignore[untyped-decorator]
-async def world(nodes: Nodes) -> AsyncIterator[World]:
+async def world(request: pytest.FixtureRequest, nodes: Nodes) -> AsyncIterator[World]:
+    request.node.proxies = nodes
     made = World(reactor, nodes)
     await made.upstream.open()
     yield made

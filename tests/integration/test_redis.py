@@ -63,7 +63,8 @@ def nodes(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Gener
 
 
 @pytest_twisted.async_yield_fixture()  # type: ignore[untyped-decorator]
-async def world(nodes: Nodes) -> AsyncIterator[World]:
+async def world(request: pytest.FixtureRequest, nodes: Nodes) -> AsyncIterator[World]:
+    request.node.proxies = nodes
     made = World(reactor, nodes)
     await made.upstream.open()
     yield made
@@ -261,12 +262,13 @@ async def test_resuming_elsewhere_is_quick(world: World) -> None:
 
     async def measure() -> float:
         client, sid = await world.begin("a", words(15, 0.05), 3)
-        began = world.reactor.seconds()
+        began: float = world.reactor.seconds()
         reader = await world.read("b", sid)
         late = await reader.contains(b'"content":"3"') - began
         await client.complete()
         await reader.complete()
-        return max(late, median(at(reader, number) - at(client, number) for number in range(5, 15)))
+        lags = [at(reader, number) - at(client, number) for number in range(5, 15)]
+        return max(late, median(lags))
 
     await at_best(measure, 0.1)
 
@@ -341,13 +343,16 @@ async def test_a_stream_of_which_nothing_has_come_yet_is_read_elsewhere(world: W
 
 
 @pytest.fixture
-def own(start_redis: Callable[..., RedisServer], tmp_path: Path) -> Generator[Callable[[str], tuple[World, RedisServer]]]:
+def own(
+    request: pytest.FixtureRequest, start_redis: Callable[..., RedisServer], tmp_path: Path
+) -> Generator[Callable[[str], tuple[World, RedisServer]]]:
     """Starts nodes and a Redis that belong to one test alone."""
     worlds: list[World] = []
 
     def start(names: str) -> tuple[World, RedisServer]:
         redis = start_redis()
         worlds.append(World(reactor, Nodes(tmp_path, names, more=shared(redis))))
+        request.node.proxies = worlds[-1].nodes
         return worlds[-1], redis
 
     yield start
@@ -365,9 +370,10 @@ def fragile_nodes(start_redis: Callable[[], RedisServer], tmp_path_factory: pyte
 
 
 @pytest_twisted.async_yield_fixture()  # type: ignore[untyped-decorator]
-async def fragile(fragile_nodes: tuple[Nodes, RedisServer]) -> AsyncIterator[tuple[World, RedisServer]]:
+async def fragile(request: pytest.FixtureRequest, fragile_nodes: tuple[Nodes, RedisServer]) -> AsyncIterator[tuple[World, RedisServer]]:
     """Whatever is done to this Redis, all is well again at the end of the test."""
-    nodes, redis = fragile_nodes
+    request.node.proxies = nodes = fragile_nodes[0]
+    redis = fragile_nodes[1]
     world = World(reactor, nodes)
     await world.upstream.open()
     yield world, redis

@@ -58,7 +58,7 @@ async def test_each_keepalive_is_a_write_of_its_own_at_the_interval(bench: Bench
     async def measure() -> float:
         gate = Gate()
         bench.upstream.script = steps(REQUEST, STREAM_HEAD + chunk(ch("a")), gate, chunk(ch("b")), 0.05, chunk(DONE) + LAST_CHUNK, CLOSE)
-        began = reactor.seconds()
+        began: float = reactor.seconds()
         client = await bench.post()
         await client.until(lambda: client.responses and client.body.count(K) >= 5)
         gate.open()
@@ -69,7 +69,8 @@ async def test_each_keepalive_is_a_write_of_its_own_at_the_interval(bench: Bench
         assert client.body == ch("a") + K * kept + ch("b") + DONE
         if writes != (ch("a"), *[K] * kept, ch("b"), DONE):
             return inf  # we were too busy to read them one by one
-        return median(later - earlier for earlier, later in pairwise(times[: kept + 1]))
+        gaps: list[float] = [later - earlier for earlier, later in pairwise(times[: kept + 1])]
+        return median(gaps)
 
     await bench.play(steps(HANG))
     await at_best(measure, 0.112)
