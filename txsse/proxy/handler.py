@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -241,6 +241,7 @@ class Proxy:
         peer: str,
         downstream: Downstream,
         dialect: Dialect | None = None,
+        notes: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         plan = None if head is None else plan_of(head, self.table, self.instance)
         route = None if plan is None else plan.route
@@ -250,7 +251,7 @@ class Proxy:
         # A route that would have taken another model lends its CORS fields and dialect, but the request is not its own.
         name = route.name if route is not None and error.code != "no_route" else ""
         ident = self._request_id(head)
-        size = send_error(error, head, path, route, about(ident), downstream, dialect=dialect, origins=origins)
+        size = send_error(error, head, path, route, [*notes, *about(ident)], downstream, dialect=dialect, origins=origins)
         self.metrics.rejections[error.code] += 1
         self._ledger.answered(
             head, path, peer, ident, name, error.http_status, error=error, outcome=failures.outcome_of(error.code), bytes_out=size
@@ -336,8 +337,15 @@ class Proxy:
         conductor.begin()
         return conductor
 
-    def _refuse_recorded(self, error: ProxyError, request: Request, downstream: Downstream, dialect: Dialect | None = None) -> None:
-        self.refuse(error, request.head, request.path, request.peer, downstream, dialect)
+    def _refuse_recorded(
+        self,
+        error: ProxyError,
+        request: Request,
+        downstream: Downstream,
+        dialect: Dialect | None = None,
+        notes: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        self.refuse(error, request.head, request.path, request.peer, downstream, dialect, notes)
 
     def _answered(self, request: Request, route: BoundRoute, ident: bytes, status: int, size: int) -> None:
         self._ledger.answered(request.head, request.path, request.peer, ident, route.name, status, bytes_out=size)
