@@ -253,6 +253,13 @@ async def test_a_counted_stream_that_is_not_whole_is_not_stored(bench: Bench) ->
     assert [verdict(await ask(bench, asked)) for _ in range(2)] == ["MISS", "MISS"]
 
 
+async def test_a_document_in_the_place_of_a_stream_is_relayed_and_not_stored(bench: Bench) -> None:
+    await bench.play(turns(answer(document()), stream(HI)))
+    asked = question()
+    assert (await ask(bench, asked)).body == document()
+    assert [verdict(await ask(bench, asked)) for _ in range(2)] == ["MISS", "HIT"]
+
+
 async def test_json_answers_are_stored(bench: Bench) -> None:
     bad = document().replace(b'"stop"', b"null")
     await bench.play(turns(answer(document()), answer(bad), answer(bad), answer(ERROR), answer(ERROR), answer(b"no JSON")))
