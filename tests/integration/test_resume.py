@@ -643,6 +643,8 @@ async def test_respond_async_is_answered_at_once_and_runs_on(bench: Bench) -> No
     assert (response.status, response.header("preference-applied")) == (202, b"respond-async")
     sid = sid_of(client)
     assert json.loads(response.body)["id"] == sid
+    await bench.upstream.until(lambda: bench.upstream.requests)
+    assert bench.upstream.requests[0].header("prefer") is None, "a proxy behind us would answer 202 as well"
     again = await post(bench, body, "cancel", "Prefer: respond-async", "Idempotency-Key: background")
     assert (await again.complete()).status == 202
     assert sid_of(again) == sid

@@ -28,7 +28,7 @@ from txsse.proxy.run import Run
 from txsse.recordings.cursor import ours
 from txsse.recordings.entry import Entry
 from txsse.recordings.recording import Space
-from txsse.wire.headers import Headers
+from txsse.wire.headers import Headers, without
 
 if TYPE_CHECKING:
     from txsse.proxy.shared import Held, Shared
@@ -161,7 +161,10 @@ class RecordedRequests:
     def _run(self, asked: Asked, looked: Looked) -> Run:
         traits, route, found = asked.traits, asked.route, looked.found
         question = None if found is None else found.question
-        about = (self._house.owner, self, route, asked.request, asked.dialect)
+        request = asked.request
+        if route.resumes and asked.streaming and responds_async(request.head.headers):  # we do: upstream is not to do so as well
+            request = attrs.evolve(request, head=attrs.evolve(request.head, headers=without(request.head.headers, (b"prefer",))))
+        about = (self._house.owner, self, route, request, asked.dialect)
         limit = max(route.config.cache.max_entry if route.caches else 0, route.config.resume.max_bytes if route.resumes else 0)
         more: Any = {
             "streaming": traits["streaming"],
