@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from tests.fakes import Seat
 from tests.proxy.sharing import SID, FakeFollow, FakeJournal, a_batch, a_meta, a_route
 from txsse.dialects import DIALECTS
-from txsse.proxy.elsewhere import Elsewhere, Search, Spot, is_own
+from txsse.proxy.elsewhere import Elsewhere, Search, Spot, is_own, last_of
 from txsse.redis.journal import Found
 from txsse.redis.records import DONE, GONE, OWNER_LOST, UNSHARED, Terminal
 
@@ -164,8 +164,15 @@ def test_where_it_is_is_told_in_the_head() -> None:
     spot = Spot(SID, Found(a_meta(), 5, FAILED, 2), a_route(), 3, 1)
     fields = dict(spot.notes)
     assert fields[b"X-Txsse-Stream"] == SID.encode() and fields[b"Location"] == b"/-/streams/" + SID.encode()
-    assert [fields[b"X-Stream-" + name] for name in (b"State", b"First", b"Last", b"Gap")] == [b"error", b"2", b"5", b"1"]
+    assert [fields[b"X-Stream-" + name] for name in (b"State", b"First", b"Last", b"Gap")] == [b"error", b"2", b"6", b"1"]
     assert b"X-Stream-Gap" not in dict(a_spot().notes)
+
+
+@pytest.mark.parametrize(
+    ("terminal", "dialect", "last"), [(FAILED, "openai-chat", 6), (FAILED, "sse", 5), (DONE, "sse", 5), (OWNER_LOST, "sse", 5)]
+)
+def test_an_error_counts_where_it_is_an_event_of_the_stream(terminal: Terminal, dialect: str, last: int) -> None:
+    assert last_of(Found(a_meta(dialect), 5, terminal), a_route()) == last
 
 
 @pytest.mark.parametrize(("wanted", "number"), [(b"b", 3), (b"", None), (b"z", None)])

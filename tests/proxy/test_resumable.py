@@ -220,6 +220,19 @@ def test_or_that_it_cannot_where_the_gap_is_an_error_or_nothing_could_tell_of_it
         assert b'"first":"%b.8"' % SID.encode() in slow.downstream.body
 
 
+def test_an_error_of_a_readers_own_is_no_event_of_a_stream_that_is_over() -> None:
+    hall = Resumed(max_bytes=51 * 1024, on_gap="error")
+    hall.streaming(event(1))
+    slow = hall.join()
+    slow.reader.client_paused()
+    hall.body(*[BIG] * 10, DONE)
+    hall.ended()
+    slow.reader.client_resumed()
+    hall.wait(0.5)
+    assert slow.code == "replay_truncated"
+    assert slow.downstream.body.count(b"\nid: ") == 0, "who comes back with the error's number would be told that it has all"
+
+
 def test_a_stream_of_which_nothing_is_left_does_not_end_as_if_it_had_been_told() -> None:
     hall = Resumed()
     hall.streaming(event(1))

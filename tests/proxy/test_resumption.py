@@ -114,6 +114,26 @@ def test_or_a_refusal() -> None:
     assert come.counts == {"gap": 1, "resumed": 1}
 
 
+def test_where_nothing_is_left_to_tell_of_a_stream_that_is_over_it_is_gone() -> None:
+    come = Come()
+    come.streaming(event(1), event(2), event(3))
+    come.ended()
+    come.run.recording.close()  # evicted
+    for cursor in (Cursor(), Cursor(1), Cursor(2)):
+        assert come.code(cursor) == "stream_gone"
+    assert come.place(Cursor(live=True)) is None
+    assert come.place(Cursor(3)) is None, "who has it all has it all"
+    assert come.counts == {"gone": 3, "complete": 2}
+
+
+def test_but_not_where_an_error_is_left() -> None:
+    come = Come()
+    come.streaming(event(1), event(2))
+    come.failed(TRUNCATED)
+    come.run.recording.close()
+    assert [come.place(Cursor(after)) for after in (0, 2, 3)] == [(2, 2), (2, 0), None]
+
+
 def test_part_of_a_document_is_told_to_nobody() -> None:
     come = Come(max_bytes=51 * 1024)
     come.join(asked=True)
@@ -177,6 +197,14 @@ def test_another_ones_cursor_and_a_claim_that_nobody_made_mean_nothing() -> None
     assert come.resumption.earlier(come.request(b"POST", (b"Last-Event-ID", b"evt_5")), claim, lambda setting: ANONYMOUS) is None
     come.streams.add(come.run, claim, body_hash(b"{}"))
     assert come.resumption.earlier(come.request(), claim, lambda setting: ANONYMOUS) == (come.run, Cursor())
+
+
+@pytest.mark.parametrize("told", [b"%b.x", b"%b.-5", b"%b.", b"%b.12345678901", b"node~%b.x"])
+def test_what_begins_as_a_cursor_of_ours_and_is_none_is_no_new_request(told: bytes) -> None:
+    come = Come()
+    with pytest.raises(ProxyError) as caught:
+        come.resumption.earlier(come.request(b"POST", (b"Last-Event-ID", told % SID.encode())), None, lambda setting: ANONYMOUS)
+    assert (caught.value.code, come.counts) == ("bad_cursor", {"bad_cursor": 1})
 
 
 def test_whose_stream_it_is_is_said_in_the_terms_of_its_own_route() -> None:
@@ -274,7 +302,15 @@ def test_what_became_of_one_that_failed() -> None:
     told = summary(come.run)
     assert told["state"] == "error"
     assert told["error"]["code"] == "upstream_disconnected"
-    assert dict(place_notes(come.run, 0)) == {b"X-Stream-State": b"error", b"X-Stream-First": b"1", b"X-Stream-Last": b"1"}
+    assert told["last"] == 2, "the error is an event"
+    assert dict(place_notes(come.run, 0)) == {b"X-Stream-State": b"error", b"X-Stream-First": b"1", b"X-Stream-Last": b"2"}
+
+
+def test_an_error_that_cannot_be_told_in_the_stream_is_no_event_of_it_and_yet_to_be_heard() -> None:
+    come = Come("sse")
+    come.streaming(event(1))
+    come.failed(TRUNCATED)
+    assert (summary(come.run)["last"], come.place(Cursor(1))) == (1, (1, 0))
 
 
 def test_the_path_of_a_stream() -> None:

@@ -40,6 +40,17 @@ def is_own(terminal: Terminal) -> bool:
     return terminal.code not in _NOT_ITS_OWN
 
 
+def is_mute(found: Found, route: BoundRoute) -> bool:
+    """No error can be told after upstream's head."""
+    return not DIALECTS[found.meta.dialect].error_after_their_head and not route.policy.error_event
+
+
+def last_of(found: Found, route: BoundRoute) -> int:
+    """The number of the last event there is. An error that is told in the stream is one, too."""
+    terminal = found.terminal
+    return found.last + (terminal is not None and bool(terminal.code) and is_own(terminal) and not is_mute(found, route))
+
+
 def state_of(found: Found) -> str:
     return "live" if found.terminal is None else "error" if found.terminal.code else "done"
 
@@ -75,7 +86,7 @@ class Spot:
             *id_notes(self.sid),
             (b"X-Stream-State", state_of(found).encode()),
             (b"X-Stream-First", b"%d" % found.first),
-            (b"X-Stream-Last", b"%d" % found.last),
+            (b"X-Stream-Last", b"%d" % last_of(found, self.route)),
         ]
         return [*notes, (b"X-Stream-Gap", b"%d" % self.gap)] if self.gap else notes
 
@@ -161,7 +172,7 @@ class Elsewhere:
     def charge(self) -> bool:
         return False
 
-    def before_error(self) -> bytes:
+    def before_error(self, error: ProxyError | None) -> bytes:
         """The stream's own error is its last event. Any other is none of its events: who comes back goes on after the last it has."""
         if self.ended is not None and is_own(self.ended):
             return b"id: %b.%d\n" % (self.spot.sid.encode("ascii"), self.last + 1)

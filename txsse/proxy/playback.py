@@ -10,6 +10,7 @@ from typing import Final
 from txsse.clock import Alarm, Alarms
 from txsse.config.model import Cache
 from txsse.dialects.usage import Usage
+from txsse.errors import ProxyError
 from txsse.exchange.voice import HoldStatus
 from txsse.proxy.subscription import MOST_AT_ONCE, Follower
 from txsse.recordings.entry import Entry
@@ -55,7 +56,7 @@ class Stored:
     def charge(self) -> bool:
         return False
 
-    def before_error(self) -> bytes:
+    def before_error(self, error: ProxyError | None) -> bytes:
         return b""
 
     def _schedule(self) -> tuple[array[int], array[float]] | None:

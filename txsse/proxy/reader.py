@@ -71,8 +71,11 @@ class Source(Protocol):
     def charge(self) -> bool:
         """Somebody is to be charged with the tokens: the first who asks."""
 
-    def before_error(self) -> bytes:
-        """Lines for the head of an error frame, for those who may come back."""
+    def before_error(self, error: ProxyError | None) -> bytes:
+        """Lines for the head of an error frame, for those who may come back.
+
+        :param error: what the source has given up with, if it has.
+        """
 
 
 _LAST_WORDS: Final = (State.FAILING, State.ENDED)
@@ -87,7 +90,7 @@ class Reader(Conductor):
     :param comes_back: it is for a stream that was asked for before, maybe from another page: who may read it is told anew.
     """
 
-    __slots__ = ("_comes_back", "_opened", "_starting", "_waits_since", "after", "asked", "numbers", "source")
+    __slots__ = ("_comes_back", "_given", "_opened", "_starting", "_waits_since", "after", "asked", "numbers", "source")
 
     reads = True
 
@@ -103,6 +106,7 @@ class Reader(Conductor):
     ) -> None:
         super().__init__(*args, **traits)
         self._comes_back = comes_back
+        self._given: ProxyError | None = None
         self.source = source
         self.asked = asked
         self.after = after
@@ -183,6 +187,7 @@ class Reader(Conductor):
         self._drive(ev.UpstreamReady(cold))
 
     def given_up(self, error: ProxyError) -> None:
+        self._given = error
         self._waited()
         self._landed()
         self._collector = None
@@ -235,7 +240,7 @@ class Reader(Conductor):
     def _send(self, action: act.Send | act.Commit) -> None:
         machine = self._machine
         if self.numbers and isinstance(action, act.Send) and machine is not None and machine.state in _LAST_WORDS:
-            action = act.Send(self.source.before_error() + action.data)
+            action = act.Send(self.source.before_error(self._given) + action.data)
         super()._send(action)
 
     def _abort_upstream(self, action: act.AbortUpstream) -> None:

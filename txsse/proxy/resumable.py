@@ -140,9 +140,9 @@ class ResumableRun(Run):
             sharing.finish(error)  # first: who hears of it here may ask another machine next
         super()._end(error)
 
-    def before_error(self) -> bytes:
-        """The error is the last event: who has it need not come back. Who has to, does so at a moment of its own."""
-        if self.over:
+    def before_error(self, error: ProxyError | None) -> bytes:
+        """The stream's error is its last event: who has it need not come back. Who has to, does so at a moment of its own."""
+        if error is not None and error is self.error:
             return b"id: %b.%d\n" % (self.sid.encode("ascii"), self.recording.last + 1)
         return b"retry: %d\n" % random.randint(*RETRY)
 
@@ -164,9 +164,19 @@ class ResumableRun(Run):
         return not self.dialect.error_after_their_head and not self.home.policy.error_event
 
     @property
+    def last(self) -> int:
+        """The number of the last event there is. An error that is told in the stream is one, too."""
+        told = self.error is not None and (self.head is None or (self.streamed and not self.is_mute))
+        return self.recording.last + told
+
+    @property
     def last_whole(self) -> int:
         """The number of the last event that a reader could name: it has an end."""
         return self.recording.last - self._splitter.open
+
+    def is_all(self, after: int) -> bool:
+        """Whoever has event number *after* has all that there will ever be; an error, in whatever way it is told, is to be heard, too."""
+        return self.over and after >= (self.last_whole if self.error is None else self.recording.last + 1)
 
     def let_go(self) -> None:
         """It is kept for those who come back."""

@@ -10,9 +10,9 @@ from txsse.dialects import Dialect
 from txsse.errors import ProxyError
 from txsse.interfaces import Request
 from txsse.proxy.resumable import ResumableRun
-from txsse.proxy.streams import Claim, Streams, new_sid, not_found
+from txsse.proxy.streams import Claim, Streams, new_sid, not_found, nothing_kept
 from txsse.recordings.canonical import Uncacheable
-from txsse.recordings.cursor import BadCursor, Cursor, is_sid, ours, parameters, parse_cursor
+from txsse.recordings.cursor import BadCursor, Cursor, is_mangled, is_sid, ours, parameters, parse_cursor
 from txsse.recordings.key import scope_of
 from txsse.wire.headers import Headers, get, tokens
 
@@ -88,7 +88,7 @@ def summary(run: ResumableRun) -> dict[str, Any]:
         "state": state,
         "created": run.created,
         "first": recording.first,
-        "last": recording.last,
+        "last": run.last,
         "bytes": recording.size,
         "readers": len(run.followers),
     }
@@ -104,11 +104,10 @@ def summary(run: ResumableRun) -> dict[str, Any]:
 
 def place_notes(run: ResumableRun, gap: int) -> Headers:
     """Where in it the reader is."""
-    first, last = run.recording.first, run.recording.last
     notes = [
         (b"X-Stream-State", state_of(run).encode()),
-        (b"X-Stream-First", b"%d" % first),
-        (b"X-Stream-Last", b"%d" % last),
+        (b"X-Stream-First", b"%d" % run.recording.first),
+        (b"X-Stream-Last", b"%d" % run.last),
     ]
     return [*notes, (b"X-Stream-Gap", b"%d" % gap)] if gap else notes
 
@@ -156,12 +155,15 @@ class Resumption:
     def earlier(self, request: Request, claim: Claim | None, scopes: Callable[[str], bytes]) -> tuple[ResumableRun, Cursor] | None:
         """The stream that a request means which looks like a new one.
 
-        :raises ProxyError: it means one that is not there any more: it is never asked anew.
+        :raises ProxyError: it means one that is not there any more, or says in no way that can be understood where in it: it is never
+            asked anew.
         """
         named = ours(request.head.headers)
         if named is not None:
             sid, after = named
             return self.find(sid.decode("ascii"), scopes), Cursor(after)
+        if is_mangled(request.head.headers):
+            raise self._bad_cursor(_UNKNOWN_ID)
         if claim is None:
             return None
         run = self.streams.claimed(claim, body_hash(request.body))
@@ -196,13 +198,16 @@ class Resumption:
             raise ProxyError("stream_gone", "The event that the cursor names is not kept, if it ever was. Send the request anew.")
         if after is None:
             raise self._bad_cursor(_UNKNOWN_ID)
-        if run.over and after >= run.last_whole + (run.error is not None):  # the error is an event too
+        if run.is_all(after):
             self._count("complete")
             return None
+        gap = max(recording.first - 1 - after, 0)
+        if run.is_all(after + gap):
+            self._count("gone")
+            raise nothing_kept(gap)
         if len(run.followers) >= run.resume.max_readers:
             self._count("too_many")
             raise ProxyError("too_many_readers", f"This stream has {run.resume.max_readers} readers already. Try again later.")
-        gap = max(recording.first - 1 - after, 0)
         if gap and (run.resume.on_gap == "error" or not run.streamed):
             self._count("gap")
             raise ProxyError(

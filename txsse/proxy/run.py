@@ -171,7 +171,7 @@ class Run(Forwarder):
         charged, self._charged = self._charged, True
         return not charged
 
-    def before_error(self) -> bytes:
+    def before_error(self, error: ProxyError | None) -> bytes:
         return b""
 
     def let_go(self) -> None:
