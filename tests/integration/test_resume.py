@@ -541,6 +541,22 @@ async def test_upstreams_own_ids_stay_and_are_cursors(bench: Bench) -> None:
     assert (await back(bench, sid, "d")).response.status == 400
 
 
+async def test_where_upstream_gives_ids_to_some_the_others_have_ours_for_those_who_come_back(bench: Bench) -> None:
+    parts = [b"id: a\ndata: 1\n\n", b"data: 2\n\n", b"data: 3\n\n"]
+    await bench.play(turns(stream(*parts)))
+    client = await ask(bench)
+    await client.complete()
+    sid = sid_of(client)
+    assert client.body == b"".join(parts), "what comes after its ids is for upstream to say, to who asks there again"
+    rest = b"id: %b.2\n%bid: %b.3\n%b" % (sid.encode(), parts[1], sid.encode(), parts[2])
+    assert (await told_all(bench, sid, "a")).body == rest
+    assert (await back(bench, sid, f"{sid}.3")).response.status == 204, "so that an EventSource comes to an end"
+    knowing = await post(bench, question(), "main", IDS)
+    await knowing.complete()
+    sid = sid_of(knowing)
+    assert [each.id for each in knowing.events] == ["a", f"{sid}.2", f"{sid}.3"]
+
+
 async def test_an_event_that_is_too_long_to_be_kept_passes_and_ends_the_coming_back(bench: Bench) -> None:
     long = event(2, 3_000_000)
     gate = Gate()

@@ -11,6 +11,7 @@ from tests.fakes import Seat
 from tests.proxy.sharing import SID, FakeFollow, FakeJournal, a_batch, a_meta, a_route
 from txsse.dialects import DIALECTS
 from txsse.proxy.elsewhere import Elsewhere, Search, Spot, is_own, last_of
+from txsse.recordings.numbering import Ids
 from txsse.redis.journal import Found
 from txsse.redis.records import DONE, GONE, OWNER_LOST, UNSHARED, Terminal
 
@@ -26,7 +27,7 @@ def a_spot(after: int = 0, dialect: str = "openai-chat", **resume: object) -> Sp
 class World:
     """One reader, and the journal that it reads from."""
 
-    def __init__(self, spot: Spot, *, numbers: bool = True) -> None:
+    def __init__(self, spot: Spot, *, numbers: Ids = Ids.EACH) -> None:
         self.clock = Clock()
         self.journal = FakeJournal()
         self.readers: Counter[str] = Counter()
@@ -68,18 +69,19 @@ def test_it_goes_on_after_its_cursor_with_ids() -> None:
 
 
 def test_without_ids_the_bytes_are_as_they_came() -> None:
-    world = World(a_spot(), numbers=False)
+    world = World(a_spot(), numbers=Ids.NONE)
     world.follow.follower.pieces(a_batch(1, ONE, TWO))
     assert world.body == ONE + TWO
 
 
 @pytest.mark.parametrize("own", [b"id: x\ndata: {}\n\n", b"data: {}\nid: x\n\n", b"data: {}\rid\r\r"])
-def test_once_upstream_has_given_an_id_ours_are_left_out(own: bytes) -> None:
+def test_an_event_that_upstream_has_given_an_id_keeps_it(own: bytes) -> None:
     world = World(a_spot())
     world.follow.follower.pieces(a_batch(1, ONE))
     world.follow.follower.pieces(a_batch(2, TWO, own))
     world.follow.follower.pieces(a_batch(4, THREE))
-    assert world.body == b"id: %b.1\n" % SID.encode() + ONE + TWO + own + THREE
+    sid = SID.encode()
+    assert world.body == b"id: %b.1\n%bid: %b.2\n%b%bid: %b.4\n%b" % (sid, ONE, sid, TWO, own, sid, THREE)
 
 
 def test_an_id_inside_of_data_is_none() -> None:
@@ -134,7 +136,7 @@ def test_what_is_gone_is_told_and_skipped() -> None:
 
 @pytest.mark.parametrize(("dialect", "on_gap"), [("openai-chat", "error"), ("ollama", "skip")])
 def test_or_it_ends_the_reading(dialect: str, on_gap: str) -> None:
-    world = World(a_spot(dialect=dialect, on_gap=on_gap), numbers=False)
+    world = World(a_spot(dialect=dialect, on_gap=on_gap), numbers=Ids.NONE)
     world.follow.follower.pieces(a_batch(1, b"{}\n" if dialect == "ollama" else ONE))
     world.follow.follower.gap(4)
     assert world.code == "replay_truncated"

@@ -26,6 +26,7 @@ from txsse.proxy.resumption import (
 )
 from txsse.proxy.streams import Claim, Streams
 from txsse.recordings.cursor import Cursor
+from txsse.recordings.numbering import Ids
 from txsse.wire.headers import Headers
 
 KEY: Headers = [(b"Authorization", b"Bearer one")]
@@ -237,20 +238,25 @@ def test_who_shows_no_credential_is_nobody_in_particular() -> None:
 @pytest.mark.parametrize(
     ("mode", "method", "headers", "ids"),
     [
-        ("auto", b"GET", [], True),
-        ("auto", b"POST", [], False),
-        ("auto", b"POST", [(b"X-Txsse-Resume", b"1")], True),
-        ("auto", b"POST", [(b"x-txsse-resume", b"yes")], True),
-        ("auto", b"POST", [(b"Last-Event-ID", SID.encode() + b".1")], True),
-        ("auto", b"POST", [(b"Last-Event-ID", b"evt_1")], False),
-        *(("auto", b"GET", [(b"X-Txsse-Resume", no)], False) for no in (b"0", b"off", b"False", b"no", b"")),
-        ("always", b"POST", [(b"X-Txsse-Resume", b"0")], True),
+        ("auto", b"GET", [], Ids.UNLESS_OWN),
+        ("auto", b"GET", [(b"X-Txsse-Resume", b"1")], Ids.EACH),
+        ("auto", b"GET", [(b"Last-Event-ID", SID.encode() + b".1")], Ids.EACH),
+        ("auto", b"POST", [], Ids.NONE),
+        ("auto", b"POST", [(b"X-Txsse-Resume", b"1")], Ids.EACH),
+        ("auto", b"POST", [(b"x-txsse-resume", b"yes")], Ids.EACH),
+        ("auto", b"POST", [(b"Last-Event-ID", SID.encode() + b".1")], Ids.EACH),
+        ("auto", b"POST", [(b"Last-Event-ID", b"evt_1")], Ids.NONE),
+        *(("auto", b"GET", [(b"X-Txsse-Resume", no)], Ids.NONE) for no in (b"0", b"off", b"False", b"no", b"")),
+        ("always", b"POST", [(b"X-Txsse-Resume", b"0")], Ids.EACH),
     ],
 )
-def test_who_gets_ids(mode: str, method: bytes, headers: Headers, ids: bool) -> None:
+def test_who_gets_ids(mode: str, method: bytes, headers: Headers, ids: Ids) -> None:
     request = Come().request(method, *headers)
     assert wants_ids(mode, request, CHAT) is ids
-    assert not wants_ids(mode, request, DIALECTS["ollama"])
+    assert wants_ids(mode, request, DIALECTS["ollama"]) is Ids.NONE
+    request.path = b"/-/streams/" + SID.encode()
+    if ids is Ids.UNLESS_OWN:
+        assert wants_ids(mode, request, CHAT) is Ids.EACH
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from txsse.proxy.resumable import RETRY
 from txsse.proxy.resumption import id_notes
 from txsse.proxy.subscription import Follower
 from txsse.recordings.heads import told_again
-from txsse.recordings.numbering import number, own_id
+from txsse.recordings.numbering import Ids, number, own_id
 from txsse.redis.records import GONE, OWNER_LOST, UNSHARED
 from txsse.wire.http1 import ResponseHead
 
@@ -172,7 +172,7 @@ class Elsewhere:
     def charge(self) -> bool:
         return False
 
-    def before_error(self, error: ProxyError | None) -> bytes:
+    def before_error(self, error: ProxyError | None, ids: Ids) -> bytes:
         """The stream's own error is its last event. Any other is none of its events: who comes back goes on after the last it has."""
         if self.ended is not None and is_own(self.ended):
             return b"id: %b.%d\n" % (self.spot.sid.encode("ascii"), self.last + 1)
@@ -211,11 +211,9 @@ class PlaceElsewhere:
         self._tell(self._numbered(batch) if self._numbers else batch.data)
 
     def _numbered(self, batch: Batch) -> bytes:
-        data, events = batch.data, batch.pieces()
-        if b"\nid" in data or b"\rid" in data or data.startswith(b"id"):
-            # Once upstream has given an event an id, ours would contradict it.
-            self._numbers = not any(own_id(event) is not None for event in events)
-        return number(self._source.spot.sid.encode("ascii"), batch.first, events) if self._numbers else data
+        data = batch.data
+        own = b"\nid" in data or b"\rid" in data or data.startswith(b"id")
+        return number(self._source.spot.sid.encode("ascii"), batch.first, batch.pieces(), own=own)
 
     def gap(self, count: int) -> None:
         source = self._source

@@ -19,6 +19,7 @@ from txsse.proxy.answers import objection_to
 from txsse.proxy.conductor import Conductor
 from txsse.proxy.cors import shared_anew
 from txsse.proxy.subscription import LITTLE_AT_ONCE, MOST_AT_ONCE, Follower
+from txsse.recordings.numbering import Ids
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import ResponseHead
 
@@ -71,10 +72,11 @@ class Source(Protocol):
     def charge(self) -> bool:
         """Somebody is to be charged with the tokens: the first who asks."""
 
-    def before_error(self, error: ProxyError | None) -> bytes:
+    def before_error(self, error: ProxyError | None, ids: Ids) -> bytes:
         """Lines for the head of an error frame, for those who may come back.
 
         :param error: what the source has given up with, if it has.
+        :param ids: those that the reader wants.
         """
 
 
@@ -86,7 +88,7 @@ class Reader(Conductor):
     :param source: what it reads.
     :param asked: the run was made for it: it is the first.
     :param after: the number of the event after which it goes on, where it may choose.
-    :param numbers: it wants events with ids of ours.
+    :param numbers: which events it wants with ids of ours.
     :param comes_back: it is for a stream that was asked for before, maybe from another page: who may read it is told anew.
     """
 
@@ -100,7 +102,7 @@ class Reader(Conductor):
         source: Source,
         asked: bool = False,
         after: int = 0,
-        numbers: bool = False,
+        numbers: Ids = Ids.NONE,
         comes_back: bool = False,
         **traits: Any,
     ) -> None:
@@ -240,7 +242,7 @@ class Reader(Conductor):
     def _send(self, action: act.Send | act.Commit) -> None:
         machine = self._machine
         if self.numbers and isinstance(action, act.Send) and machine is not None and machine.state in _LAST_WORDS:
-            action = act.Send(self.source.before_error(self._given) + action.data)
+            action = act.Send(self.source.before_error(self._given, self.numbers) + action.data)
         super()._send(action)
 
     def _abort_upstream(self, action: act.AbortUpstream) -> None:

@@ -14,6 +14,7 @@ from txsse.proxy.streams import Claim, Streams, new_sid, not_found, nothing_kept
 from txsse.recordings.canonical import Uncacheable
 from txsse.recordings.cursor import BadCursor, Cursor, is_mangled, is_sid, ours, parameters, parse_cursor
 from txsse.recordings.key import scope_of
+from txsse.recordings.numbering import Ids
 from txsse.wire.headers import Headers, get, tokens
 
 if TYPE_CHECKING:
@@ -37,17 +38,20 @@ def scope_or_anonymous(fields: Headers, setting: str, query_key: bytes) -> bytes
         return ANONYMOUS
 
 
-def wants_ids(mode: str, request: Request, dialect: Dialect) -> bool:
-    """Would this client use ids of ours?"""
+def wants_ids(mode: str, request: Request, dialect: Dialect) -> Ids:
+    """Which ids of ours would this client use?"""
     if dialect.by_lines:
-        return False
+        return Ids.NONE
     if mode != "auto":
-        return mode == "always"
+        return Ids.EACH if mode == "always" else Ids.NONE
     headers = request.head.headers
     asked = get(headers, b"x-txsse-resume")
     if asked is not None:
-        return asked.strip().lower() not in _NO
-    return request.head.method == b"GET" or ours(headers) is not None
+        return Ids.NONE if asked.strip().lower() in _NO else Ids.EACH
+    if request.path.startswith(PATH) or ours(headers) is not None:
+        return Ids.EACH
+    # Who knows nothing of us comes back to the same URL: with an id of upstream's it is for upstream to say what follows that.
+    return Ids.UNLESS_OWN if request.head.method == b"GET" else Ids.NONE
 
 
 def responds_async(headers: Headers) -> bool:
