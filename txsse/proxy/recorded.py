@@ -27,6 +27,7 @@ from txsse.proxy.returning import Returning, reader_of
 from txsse.proxy.run import Run
 from txsse.recordings.cursor import ours
 from txsse.recordings.entry import Entry
+from txsse.recordings.numbering import Ids
 from txsse.recordings.recording import Space
 from txsse.wire.headers import Headers, without
 
@@ -139,7 +140,8 @@ class RecordedRequests:
         if source is None:
             conductor: Conductor = Forwarder(self._house.owner, asked.route, asked.request, asked.downstream, asked.dialect, **asked.traits)
         else:
-            numbers = isinstance(source, ResumableRun) and wants_ids(asked.route.config.resume.mode, asked.request, asked.dialect)
+            resumes = isinstance(source, ResumableRun)
+            numbers = wants_ids(asked.route.config.resume.mode, asked.request, asked.dialect) if resumes else Ids.NONE
             about = (asked.request, asked.downstream, asked.dialect, asked.route, asked.traits)
             conductor = reader_of(self._house.owner, source, *about, asked=asks, numbers=numbers)
             if isinstance(source, ResumableRun):
