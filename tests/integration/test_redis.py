@@ -395,23 +395,43 @@ async def test_direct_readers_do_not_notice_that_redis_fails_and_the_others_end_
     assert is_whole(again, 2, 20)
 
 
-async def test_a_redis_that_cannot_show_its_certificate_is_not_used(start_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    _, file = authority.issue("redis", names("localhost"))
-    port = free_port()
-    start_redis(
-        "--tls-port",
-        str(port),
-        "--tls-cert-file",
-        file,
-        "--tls-key-file",
-        file,
-        "--tls-auth-clients",
-        "no",
-        "--tls-ca-cert-file",
-        authority.ca_file,
-    )
-    world = World(reactor, Nodes(tmp_path, "a", more=f'[store]\nkind = "redis"\nurl = "rediss://localhost:{port}"\n'))
+@pytest.fixture
+def start_tls(start_redis: Callable[..., RedisServer], tmp_path: Path) -> Callable[..., World]:
+    """Starts a Redis whose certificate a private authority has issued, and nodes that may be told of that (*trusting*)."""
+
+    def start(nodes: str, *, trusting: bool) -> World:
+        authority = Authority(tmp_path)
+        _, file = authority.issue("redis", names("localhost"))
+        port, store = free_port(), '[store]\nkind = "redis"\n'
+        who = ["--tls-cert-file", file, "--tls-key-file", file, "--tls-auth-clients", "no", "--tls-ca-cert-file", authority.ca_file]
+        start_redis("--tls-port", str(port), *who)
+        store += f'url = "rediss://localhost:{port}"\n' + (f'ca_file = "{authority.ca_file}"\n' if trusting else "")
+        return World(reactor, Nodes(tmp_path, nodes, more=store))
+
+    return start
+
+
+async def test_over_tls_a_redis_of_a_private_authority_is_shared(start_tls: Callable[..., World]) -> None:
+    world = start_tls("ab", trusting=True)
+    try:
+        await world.upstream.open()
+        client, sid = await world.begin("a", words(15), 2)
+        reader = await world.read("b", sid)
+        await reader.complete()
+        assert is_whole(reader, 1, 15)
+        body = words(3, 0)
+        for node, verdict in (("a", b"MISS"), ("b", b"HIT")):
+            client = await world.post(node, body, CACHED)
+            await client.complete()
+            assert client.response.header("x-txsse-cache") == verdict
+        assert world.asked == 2
+    finally:
+        await world.close()
+        world.nodes.stop()
+
+
+async def test_a_redis_that_cannot_show_its_certificate_is_not_used(start_tls: Callable[..., World]) -> None:
+    world = start_tls("a", trusting=False)
     try:
         await world.upstream.open()
         client, _ = await world.begin("a", words(3, 0))
