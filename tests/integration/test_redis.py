@@ -18,7 +18,19 @@ from tests.integration.caching import KEY, question
 from tests.integration.nodes import GRACE, JSON, NUMBERED, STREAM, Nodes, World, is_whole, numbers, sid_of, tell, unspoken, words
 from tests.redis.server import PROGRAM, RedisServer
 from tests.upstream.certificates import Authority, names
-from txsse.testing import STREAM_HEAD, RecordingClient, UpstreamConnection, answer, chunk, eventually, free_port, sleep
+from txsse.testing import (
+    LAST_CHUNK,
+    STREAM_HEAD,
+    Gate,
+    RecordingClient,
+    UpstreamConnection,
+    answer,
+    chunk,
+    eventually,
+    free_port,
+    head,
+    sleep,
+)
 
 NOBODY = "b~" + 22 * "x"
 OTHER = "Authorization: Bearer another"
@@ -302,14 +314,28 @@ async def test_what_is_shared_is_shown(world: World) -> None:
     await world.call("b", "DELETE", STREAM + sid)
 
 
-async def test_a_stream_of_which_nothing_has_come_yet_is_read_elsewhere(world: World) -> None:
-    client = await world.post("a", words(3, wait=0.6))
-    await client.head()
+async def test_a_stream_of_which_nothing_but_the_head_has_come_is_read_elsewhere(world: World) -> None:
+    async def slowly(connection: UpstreamConnection) -> None:
+        await connection.request()
+        fields = ["Content-Type: text/event-stream; of=a", "Content-Language: de", "Set-Cookie: a=b", "Transfer-Encoding: chunked"]
+        connection.send(head("HTTP/1.1 206 Partial", fields))
+        await until_read.wait()
+        connection.send(chunk(b"data: 1\n\n") + chunk(DONE) + LAST_CHUNK)
+
+    until_read = Gate()
+    world.upstream.script = slowly
+    client = await world.post("a", question())
+    here = await client.head()
     reader = await world.read("b", sid_of(client))
-    assert (await reader.head()).status == 200
+    there = await reader.head()
     assert not reader.events
+    assert there.status == here.status == 206
+    for name in ("content-type", "content-language", "cache-control", "x-accel-buffering"):
+        assert there.header(name) == here.header(name), name
+    assert there.header("content-language") == b"de" and there.header("set-cookie") is None
+    until_read.open()
     await reader.complete()
-    assert is_whole(reader, 1, 3)
+    assert unspoken(reader) == unspoken(client)
 
 
 # -- when something fails
