@@ -101,9 +101,13 @@ class Shared:
                     return str(there.sid)
                 earlier = there
         except GeneratorExit:  # who asked is gone
-            self._claims.settle(key, wanted, 0)
+            self.release(Held(key, wanted))
             raise
         return Held(key, wanted)
+
+    def release(self, held: Held) -> None:
+        """Nothing comes of a claim."""
+        self._settle(held, 0)
 
     def _settle(self, held: Held, life: float) -> None:
         self._claims.settle(held.key, held.claimed, life)
