@@ -65,7 +65,8 @@ async def test_a_reader_elsewhere_hears_what_is_written_and_how_it_ends(pair: tu
         began: float = CLOCK.seconds()
         write(share, 1)
         await reader.until(CLOCK, share.outbox.last)
-        return CLOCK.seconds() - began
+        took: float = CLOCK.seconds() - began
+        return took
 
     await at_best(measure, 0.1)
     write(share, 1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from txsse.clock import Alarm
 from txsse.config.model import Resume
 from txsse.errors import ProxyError
+from txsse.exchange import actions as act
 from txsse.exchange.relay import StreamRelay
 from txsse.proxy.run import Run
 from txsse.proxy.subscription import LITTLE_AT_ONCE, MOST_AT_ONCE, Follower, Subscription
@@ -147,6 +148,11 @@ class ResumableRun(Run):
         return b"retry: %d\n" % random.randint(*RETRY)
 
     # -- its recording
+
+    def _open_relay(self, action: act.OpenRelay) -> None:
+        super()._open_relay(action)
+        if self.sharing is not None and self.streamed and self.head is not None:
+            self.sharing.begin(self.head)
 
     @property
     def numbered(self) -> bool:
