@@ -278,7 +278,7 @@ async def test_a_message_that_is_lost_is_healed(redis: RedisServer, ours: Journa
     lost = [piece_of(number) for number in (6, 7)]
     ends = Batch.unpack(Batch(6, b"".join(lost), _ends(lost)).pack())
     await ours._link.run(
-        APPEND, [meta_key(share.sid), pieces_key(share.sid)], [ours.name, 60_000, 7, 1, ends.pack(), b"a channel of nobody"]
+        APPEND, [meta_key(share.sid), pieces_key(share.sid)], [ours.name, 60_000, 7, 1, ends.pack(), b"a channel of nobody", b""]
     )
     await reader.until(CLOCK, 7)
     write_from(share, 8)
