@@ -566,6 +566,37 @@ def test_the_proxy_is_closed_while_it_looks() -> None:
     assert bench.caching.keeping._settling == {}
 
 
+@pytest.mark.parametrize("what", ["all", "route", "key", "other"])
+def test_a_purge_while_it_is_looked_through(what: str) -> None:
+    bench = Bench()
+    hall, _ = bench.run()
+    key = bench.caching.keeping._questions[hall.run].key
+    hall.answer()
+    hall.body(LONG)
+    hall.ended()
+    asking = bench.begin()
+    if what == "key":
+        bench.caching.delete(key)
+    else:
+        bench.caching.purge({"all": None, "route": "llama"}.get(what, what))
+    bench.turn(300)
+    assert [found.result for found in asking] == ["hit" if what == "other" else "miss"]
+    assert bench.quota.used == bench.memory.bytes_used
+
+
+def test_a_newer_answer_comes_while_it_is_looked_through() -> None:
+    bench = Bench()
+    older, _ = bench.run()
+    newer, _ = bench.run(STREAM, (b"Cache-Control", b"no-cache"))
+    for hall, body in ((older, LONG), (newer, WHOLE)):
+        hall.answer()
+        hall.body(body)
+        hall.ended()
+    bench.turn(300)
+    assert stored(bench.look_up()).body == WHOLE
+    assert bench.quota.used == bench.memory.bytes_used
+
+
 # -- slow stores
 
 
