@@ -112,7 +112,7 @@ class Keeping:
             return
         kind = get(head.headers, b"content-type")
         streamed = run.streamed or DIALECTS[question.dialect].is_stream(kind) or is_event_stream(kind)
-        if question.streamed and not streamed:  # in time for the head it is relayed, later it is an error: a hit must be neither
+        if question.streamed and question.digest.stream == b"true" and not streamed:  # in time it is relayed, later it is an error
             self._metrics.cache_refusals["not_streamed"] += 1
             return
         self._supersede(run, question.key)
