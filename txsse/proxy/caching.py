@@ -106,7 +106,7 @@ class Caching:
         except Uncacheable as uncacheable:
             return _not_there() if control.only_if_cached else Found("uncacheable", uncacheable.reason)
         if control.no_cache:
-            return Found("bypass", "no_cache", question=question)
+            return Found("bypass", "no_cache", question=question if asking.route.config.cache.no_cache_writes else None)
         entry = yield from self._stored(question, asking, control)
         if entry is not None:
             return Found("hit", source=Stored(entry, self._alarms, asking.route.config.cache, by_lines=DIALECTS[entry.dialect].by_lines))
