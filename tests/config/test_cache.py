@@ -141,12 +141,28 @@ def test_a_store_of_kind_sqlite_has_a_file_of_its_own_or_one_with_the_rest(tmp_p
             'kind = "sqlite"\nurl = ":memory:"',
             "url: not the name of a file; write it as in '/var/lib/txsse/recordings.sqlite', or kind = 'memory' without it",
         ),
+        *(
+            (
+                store + f'ca_file = "{__file__}"',
+                "ca_file: it is for a Redis that speaks TLS; write kind = 'redis' and a rediss:// URL, or remove it",
+            )
+            for store in ("", 'kind = "redis"\nurl = "redis://cache"\n', 'kind = "sqlite"\nurl = "a.db"\n')
+        ),
+        (
+            'kind = "redis"\nurl = "rediss://cache"\nca_file = "/nowhere/ca.pem"',
+            "ca_file: '/nowhere/ca.pem' cannot be read: No such file or directory",
+        ),
         ('kind = "sqlite"\nurl = "/"', "url: '/' is not a file; name one, it is made if it is not there"),
         ('kind = "sqlite"\nurl = "a\\u0000b"', "url: 'a\\x00b' is not a file; name one, it is made if it is not there"),
     ],
 )
 def test_what_cannot_be_right_about_a_store_is_refused(more: str, problem: str) -> None:
     assert problems(f"[store]\n{more}\n{ONE}") == [f"store.{problem}"]
+
+
+def test_the_authority_of_a_redis_is_shown_and_its_password_is_not() -> None:
+    shown = render(stored(f'kind = "redis"\nurl = "rediss://me:hunter2@hunter3@cache"\nca_file = "{__file__}"'))
+    assert f'url = "rediss://***@cache"\nmax_bytes = "64MiB"\nca_file = "{__file__}"\n' in shown
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "REDIS"])

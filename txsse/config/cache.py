@@ -72,6 +72,8 @@ def store_file(configuration: Configuration) -> str:
 def store_problems(configuration: Configuration) -> Iterator[tuple[str, str]]:
     """The key below ``store``, and what is wrong there."""
     store = configuration.store
+    if store.ca_file and (store.kind != "redis" or not store.url.lower().startswith("rediss://")):
+        yield "ca_file", "it is for a Redis that speaks TLS; write kind = 'redis' and a rediss:// URL, or remove it"
     is_redis = store.url.partition("://")[0].lower() in REDIS_SCHEMES and "://" in store.url
     if store.kind == "redis":
         if not is_redis:
