@@ -515,6 +515,19 @@ def test_a_run_nobody_wanted_to_keep() -> None:
     assert (seat.outcome, bench.memory.count, bench.refusals) == ("ok", 0, {})
 
 
+@pytest.mark.parametrize("scope", ["credential", "shared"])
+@pytest.mark.parametrize(
+    "field", [(b"Cache-Control", b"private"), (b"Cache-Control", b"no-store"), (b"Vary", b"Authorization"), (b"Cache-Control", b"no-cache")]
+)
+def test_nobody_joins_what_upstream_says_is_for_one_client_alone(scope: str, field: tuple[bytes, bytes]) -> None:
+    bench = Bench(scope=scope)
+    hall, _ = bench.run()
+    assert bench.look_up().result == "coalesced", "nobody can know yet"
+    hall.answer(200, b"text/event-stream", field)
+    hall.body(CHUNK)
+    assert bench.look_up().result == ("miss" if scope == "shared" and field[1] != b"no-cache" else "coalesced")
+
+
 # -- long answers
 
 

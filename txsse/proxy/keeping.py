@@ -79,9 +79,9 @@ class Keeping:
         return len(self._runs)
 
     def under_way(self, key: bytes) -> Run | None:
-        """The last run that was begun for it."""
+        """The last run that was begun for it, unless what it answers is for one client alone."""
         runs = self._runs.get(key)
-        return None if runs is None else runs[-1]
+        return None if runs is None or _for_one(runs[-1]) else runs[-1]
 
     def verdict(self, key: bytes) -> Deferred[None] | None:
         """Fires when an answer that is being looked through has been kept or not; ``None``: there is none."""
@@ -228,6 +228,14 @@ def _fault(run: Run) -> str:
     if run.recording.torn:
         return "too_large"
     return "" if run.whole else "unfinished"
+
+
+def _for_one(run: Run) -> bool:
+    """Upstream has said that its answer is not for everybody, where others than those with the same credential would ask for it."""
+    scope = run.home.config.cache.scope
+    if run.head is None or scope == "credential":
+        return False
+    return objection_to(run.head) in ("no_store", "vary") or bool(_varies(run.head, scope))
 
 
 def _varies(head: ResponseHead, scope: str) -> str:
