@@ -58,6 +58,7 @@ CONFIG = (
     + route("crowd", more=resume("max_readers = 2"))
     + route("brief", more=resume('ttl = "200ms"'))
     + route("held", "asleep", TIMES.replace('timeout = "300ms"', 'timeout = "20s"') + resume())
+    + route("chunks", more=TIMES + 'form = "event"\n' + resume())
     + route("both", more=resume() + cache())
     + route("large", more=resume('max_bytes = "16MiB"\nmax_readers = 250'))
     + route("lines", more='dialect = "ollama"\n' + resume())
@@ -656,6 +657,14 @@ async def test_respond_async_is_answered_at_once_and_runs_on(bench: Bench) -> No
     gate.open()
     assert (await told_all(bench, sid)).body == numbered(sid, 1)
     assert len(bench.upstream.requests) == 1
+
+
+async def test_what_is_said_to_who_comes_back_names_the_model_that_was_asked_for(bench: Bench) -> None:
+    await bench.play(turns(live()))
+    client = await post(bench, question(model="tiny"), "chunks", "Prefer: respond-async")
+    await client.complete()
+    reader = await back(bench, sid_of(client))
+    await reader.contains(b'"model":"tiny"')
 
 
 # Who may
