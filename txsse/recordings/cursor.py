@@ -12,6 +12,7 @@ from txsse.wire.headers import Headers, get
 
 _SID: Final = re.compile(rb"(?:[A-Za-z0-9_-]{1,32}~)?[A-Za-z0-9_-]{22}")
 _OURS: Final = re.compile(rb"((?:[A-Za-z0-9_-]{1,32}~)?[A-Za-z0-9_-]{22})\.([0-9]{1,10})")
+_LIKE_OURS: Final = re.compile(rb"(?:[A-Za-z0-9_-]{1,32}~)?[A-Za-z0-9_-]{22}\..*")
 _NUMBER: Final = re.compile(rb"[0-9]{1,10}")
 _ALL: Final = frozenset((b"earliest", b"0", b"-1"))
 _LONGEST: Final = 128
@@ -44,6 +45,12 @@ def ours(headers: Headers) -> tuple[bytes, int] | None:
     told = get(headers, b"last-event-id")
     match = None if told is None else _OURS.fullmatch(told.strip(b" \t"))
     return None if match is None else (match[1], int(match[2]))
+
+
+def is_mangled(headers: Headers) -> bool:
+    """Does the Last-Event-ID begin as one of ours, and is none? Nobody else is asked for what comes after such a thing."""
+    told = get(headers, b"last-event-id")
+    return told is not None and ours(headers) is None and _LIKE_OURS.fullmatch(told.strip(b" \t")) is not None
 
 
 def parameters(query: bytes) -> dict[bytes, bytes]:
