@@ -709,6 +709,19 @@ async def test_what_is_said_to_who_comes_back_names_the_model_that_was_asked_for
     await reader.contains(b'"model":"tiny"')
 
 
+async def test_there_is_one_location(bench: Bench) -> None:
+    elsewhere = "Location: /upstreams/own"
+    streams = STREAM_HEAD.replace(b"\r\n", f"\r\n{elsewhere}\r\n".encode(), 1)
+    await bench.play(turns(steps(streams, chunk(event(1)) + LAST_CHUNK), answer(status="307 Elsewhere", headers=[elsewhere])))
+    stream, redirect = await post(bench, question()), await post(bench, question())
+    for client in (stream, redirect):
+        await client.complete()
+    again = await told_all(bench, sid_of(stream))
+    ours = b"/-/streams/" + sid_of(stream).encode()
+    found = [client.response.header_all("location") for client in (stream, again, redirect)]
+    assert found == [[ours], [ours], [b"/upstreams/own"]]
+
+
 # Who may
 
 
