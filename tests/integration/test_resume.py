@@ -58,6 +58,7 @@ CONFIG = (
     + route("crowd", more=resume("max_readers = 2"))
     + route("brief", more=resume('ttl = "200ms"'))
     + route("held", "asleep", TIMES.replace('timeout = "300ms"', 'timeout = "20s"') + resume())
+    + route("full", "asleep", TIMES.replace("[route.hold]", "[route.hold]\nmax_waiting = 1").replace("300ms", "20s") + resume())
     + route("chunks", more=TIMES + 'form = "event"\n' + resume())
     + route("both", more=resume() + cache())
     + route("large", more=resume('max_bytes = "16MiB"\nmax_readers = 250'))
@@ -720,6 +721,16 @@ async def test_there_is_one_location(bench: Bench) -> None:
     ours = b"/-/streams/" + sid_of(stream).encode()
     found = [client.response.header_all("location") for client in (stream, again, redirect)]
     assert found == [[ours], [ours], [b"/upstreams/own"]]
+
+
+async def test_respond_async_accepts_nothing_that_is_turned_away_at_once(bench: Bench) -> None:
+    first = await post(bench, question(), "full", "Prefer: respond-async")
+    assert (await first.complete()).status == 202
+    second = await post(bench, question(), "full", "Prefer: respond-async")
+    assert (await second.complete()).status == 429
+    assert error_of(second.body)["code"] == "too_many_waiting"
+    assert second.response.header("retry-after") is not None
+    assert (await status(bench, "DELETE", f"/-/streams/{sid_of(first)}")).status == 200
 
 
 # Who may
