@@ -13,7 +13,7 @@ from txsse.clock import Alarms
 from txsse.config import model
 from txsse.config.model import Configuration
 from txsse.dialects import Dialect
-from txsse.errors import ProxyError
+from txsse.errors import Outcome, ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import failures
 from txsse.interfaces import Downstream, Exchange, Request
@@ -410,6 +410,16 @@ class Proxy:
     @property
     def stream_control(self) -> StreamControl | None:
         return None if self._kept is None or not self.keeps_streams else self._kept.control
+
+    def page_asked(self, head: RequestHead) -> bytes:
+        return self._request_id(head)
+
+    def page_answered(
+        self, head: RequestHead, ident: bytes, peer: str, status: int, size: int, error: ProxyError | None, outcome: Outcome
+    ) -> None:
+        if error is not None:
+            self.metrics.rejections[error.code] += 1
+        self._ledger.answered(head, head.path, peer, ident, "", status, error=error, outcome=outcome, bytes_out=size)
 
     def followed(self, token: str) -> Vigil | None:
         return None if self.draining else self._reception.followed(token)

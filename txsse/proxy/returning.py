@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from txsse.dialects import DIALECTS, Dialect
+from txsse.dialects.shapes import dump
 from txsse.errors import ProxyError
 from txsse.interfaces import Downstream, Exchange, Request
 from txsse.proxy.admission import NOBODY, wants_state
@@ -63,7 +64,8 @@ class Returning:
             run = self._resumption.find(sid, scopes)
             dialect = run.dialect
             cursor = self._resumption.cursor(sid, request.head.headers, query)
-            traits = {**FOREIGN, "interval": run.home.policy.interval, "request_id": request_id}
+            members = {"model": dump(run.model)} if run.model else {}
+            traits = {**FOREIGN, "interval": run.home.policy.interval, "members": members, "request_id": request_id}
             return self.go_on(run, cursor, request, downstream, traits)
         except ProxyError as error:
             self._house.refuse(error, request, downstream, dialect)
