@@ -14,7 +14,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from tests.integration.bench import CHAT, DONE, error_of, last_error
-from tests.integration.caching import KEY, question
+from tests.integration.caching import KEY, STOP, question, says
 from tests.integration.nodes import GRACE, JSON, NUMBERED, STREAM, Nodes, World, is_whole, numbers, sid_of, tell, unspoken, words
 from tests.redis.server import PROGRAM, RedisServer
 from tests.upstream.certificates import Authority, names
@@ -300,6 +300,30 @@ async def test_answers_are_shared(world: World) -> None:
     assert purged.status == 200, purged
     assert await verdict("b") == b"MISS"
     assert world.asked == 2
+
+
+async def test_what_is_under_way_during_a_purge_at_another_node_is_not_stored(world: World) -> None:
+    async def stop_in_the_middle(connection: UpstreamConnection) -> None:
+        while True:
+            asked = json.loads(bytes((await connection.request()).body))
+            connection.send(STREAM_HEAD + chunk(says("1")))
+            if "waits" in asked:
+                await purged.wait()
+            connection.send(chunk(STOP) + chunk(DONE) + LAST_CHUNK)
+
+    world.upstream.script = stop_in_the_middle
+    body, purged = question(waits=True), Gate()
+    await (await world.post("b", question(), CACHED)).complete()
+    client = await world.post("b", body, CACHED)
+    await client.contains(b'"content":"1"')
+    await world.operate("a", "DELETE", "/cache")
+    while json.loads(bytes((await world.operate("b", "GET", "/cache")).body))["count"]:
+        await sleep(world.reactor, 0.01)
+    purged.open()
+    await client.complete()
+    again = await world.post("b", body, CACHED)
+    await again.complete()
+    assert again.response.header("x-txsse-cache") == b"MISS"
 
 
 async def test_what_is_shared_is_shown(world: World) -> None:
