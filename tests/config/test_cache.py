@@ -103,15 +103,6 @@ def test_a_scope_by_header_has_the_name_of_one(name: str) -> None:
             'mode = "all"\nmax_entry = "65MiB"',
             "max_entry (route 1, 'llama'): 65MiB is more than store.max_bytes, 64MiB, holds; lower it, or raise store.max_bytes",
         ),
-        ("speed = 2", "speed (route 1, 'llama'): it has no effect with replay = 'instant'; write replay = 'original', or remove it"),
-        (
-            'replay = "fixed"\nmax_gap = "1s"',
-            "max_gap (route 1, 'llama'): it has no effect with replay = 'fixed'; write replay = 'original', or remove it",
-        ),
-        (
-            'replay = "original"\ngap = "1s"',
-            "gap (route 1, 'llama'): it has no effect with replay = 'original'; write replay = 'fixed', or remove it",
-        ),
     ],
 )
 def test_what_cannot_be_right_about_a_cache_is_refused(more: str, problem: str) -> None:
@@ -120,6 +111,11 @@ def test_what_cannot_be_right_about_a_cache_is_refused(more: str, problem: str) 
 
 def test_where_nothing_is_cached_a_small_store_is_no_mistake() -> None:
     assert stored('max_bytes = "64KiB"').store.max_bytes == 64 * 1024
+
+
+@pytest.mark.parametrize("more", ["", "speed = 2", 'replay = "fixed"\nmax_gap = "1s"', 'replay = "original"\ngap = "1s"'])
+def test_a_small_store_and_what_has_no_effect_are_let_be(more: str) -> None:
+    assert loads(f'[store]\nmax_bytes = "64KiB"\n{ONE}[route.cache]\nmode = "all"\n{more}').store.max_bytes == 64 * 1024
 
 
 def test_a_store_of_kind_sqlite_has_a_file_of_its_own_or_one_with_the_rest(tmp_path: Path) -> None:

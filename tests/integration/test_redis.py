@@ -244,7 +244,7 @@ async def test_a_cursor_of_the_upstreams_own_is_found_elsewhere(world: World) ->
     await eventually_last(world, sid, 3)
     again = await world.read("b", sid, "Last-Event-ID: two")
     await again.contains(b"[DONE]")
-    assert unspoken(again) == b"id: three\ndata: {}\n\n" + DONE
+    assert unspoken(again) == b"id: three\ndata: {}\n\nid: %b.4\n" % sid.encode() + DONE
     answer = await world.call("b", "GET", STREAM + sid, "Last-Event-ID: four")
     assert (answer.status, error_of(answer.body)["code"]) == (400, "bad_cursor")
 

@@ -10,7 +10,8 @@ from twisted.internet.task import Clock
 from tests.fakes import Seat
 from tests.proxy.sharing import SID, FakeFollow, FakeJournal, a_batch, a_meta, a_route
 from txsse.dialects import DIALECTS
-from txsse.proxy.elsewhere import Elsewhere, Search, Spot, is_own
+from txsse.proxy.elsewhere import Elsewhere, Search, Spot, is_own, last_of
+from txsse.recordings.numbering import Ids
 from txsse.redis.journal import Found
 from txsse.redis.records import DONE, GONE, OWNER_LOST, UNSHARED, Head, Terminal
 
@@ -26,7 +27,7 @@ def a_spot(after: int = 0, dialect: str = "openai-chat", **resume: object) -> Sp
 class World:
     """One reader, and the journal that it reads from."""
 
-    def __init__(self, spot: Spot, *, numbers: bool = True, begun: bool = True, head: Head | None = None) -> None:
+    def __init__(self, spot: Spot, *, numbers: Ids = Ids.EACH, begun: bool = True, head: Head | None = None) -> None:
         self.clock = Clock()
         self.journal = FakeJournal()
         self.readers: Counter[str] = Counter()
@@ -96,18 +97,19 @@ def test_an_error_instead_of_a_head_is_the_answer() -> None:
 
 
 def test_without_ids_the_bytes_are_as_they_came() -> None:
-    world = World(a_spot(), numbers=False)
+    world = World(a_spot(), numbers=Ids.NONE)
     world.follow.follower.pieces(a_batch(1, ONE, TWO))
     assert world.body == ONE + TWO
 
 
 @pytest.mark.parametrize("own", [b"id: x\ndata: {}\n\n", b"data: {}\nid: x\n\n", b"data: {}\rid\r\r"])
-def test_once_upstream_has_given_an_id_ours_are_left_out(own: bytes) -> None:
+def test_an_event_that_upstream_has_given_an_id_keeps_it(own: bytes) -> None:
     world = World(a_spot())
     world.follow.follower.pieces(a_batch(1, ONE))
     world.follow.follower.pieces(a_batch(2, TWO, own))
     world.follow.follower.pieces(a_batch(4, THREE))
-    assert world.body == b"id: %b.1\n" % SID.encode() + ONE + TWO + own + THREE
+    sid = SID.encode()
+    assert world.body == b"id: %b.1\n%bid: %b.2\n%b%bid: %b.4\n%b" % (sid, ONE, sid, TWO, own, sid, THREE)
 
 
 def test_an_id_inside_of_data_is_none() -> None:
@@ -162,7 +164,7 @@ def test_what_is_gone_is_told_and_skipped() -> None:
 
 @pytest.mark.parametrize(("dialect", "on_gap"), [("openai-chat", "error"), ("ollama", "skip")])
 def test_or_it_ends_the_reading(dialect: str, on_gap: str) -> None:
-    world = World(a_spot(dialect=dialect, on_gap=on_gap), numbers=False)
+    world = World(a_spot(dialect=dialect, on_gap=on_gap), numbers=Ids.NONE)
     world.follow.follower.pieces(a_batch(1, b"{}\n" if dialect == "ollama" else ONE))
     world.follow.follower.gap(4)
     assert world.code == "replay_truncated"
@@ -192,8 +194,15 @@ def test_where_it_is_is_told_in_the_head() -> None:
     spot = Spot(SID, Found(a_meta(), 5, FAILED, 2), a_route(), 3, 1)
     fields = dict(spot.notes)
     assert fields[b"X-Txsse-Stream"] == SID.encode() and fields[b"Location"] == b"/-/streams/" + SID.encode()
-    assert [fields[b"X-Stream-" + name] for name in (b"State", b"First", b"Last", b"Gap")] == [b"error", b"2", b"5", b"1"]
+    assert [fields[b"X-Stream-" + name] for name in (b"State", b"First", b"Last", b"Gap")] == [b"error", b"2", b"6", b"1"]
     assert b"X-Stream-Gap" not in dict(a_spot().notes)
+
+
+@pytest.mark.parametrize(
+    ("terminal", "dialect", "last"), [(FAILED, "openai-chat", 6), (FAILED, "sse", 5), (DONE, "sse", 5), (OWNER_LOST, "sse", 5)]
+)
+def test_an_error_counts_where_it_is_an_event_of_the_stream(terminal: Terminal, dialect: str, last: int) -> None:
+    assert last_of(Found(a_meta(dialect), 5, terminal), a_route()) == last
 
 
 @pytest.mark.parametrize(("wanted", "number"), [(b"b", 3), (b"", None), (b"z", None)])

@@ -99,12 +99,12 @@ class Reader:
         """That of its end."""
         return self.ends[0].code if self.ends else None
 
-    async def until(self, reactor: object, last: int, timeout: float = 5.0) -> None:
+    async def until(self, reactor: object, last: int, timeout: float = 20.0) -> None:
         """It has heard that piece."""
         await eventually(cast(Any, reactor), lambda: self.last >= last or self.ends, timeout, f"piece {last} (at {self.last})")
         assert self.last >= last, self.ends
 
-    async def end(self, reactor: object, timeout: float = 5.0) -> str:
+    async def end(self, reactor: object, timeout: float = 20.0) -> str:
         await eventually(cast(Any, reactor), lambda: self.ends, timeout, f"the end (at {self.last})")
         assert len(self.ends) == 1
         assert not self.wrong

@@ -28,8 +28,9 @@ from txsse.proxy.routes import BoundRoute
 from txsse.proxy.run import Run
 from txsse.recordings.cursor import ours
 from txsse.recordings.entry import Entry
+from txsse.recordings.numbering import Ids
 from txsse.recordings.recording import Space
-from txsse.wire.headers import Headers
+from txsse.wire.headers import Headers, without
 
 if TYPE_CHECKING:
     from txsse.proxy.shared import Held, Shared
@@ -146,7 +147,7 @@ class RecordedRequests:
             self._house.refuse(looked.claimed, asked.request, asked.downstream)
             return NOBODY
         if found is not None and found.error is not None:
-            self._house.refuse(found.error, asked.request, asked.downstream)
+            self._house.refuse(found.error, asked.request, asked.downstream, notes=cache_notes(found.result, found.reason, None))
             return NOBODY
         source = None if found is None else found.source
         asks = source is None and self._records(asked, found)
@@ -161,7 +162,8 @@ class RecordedRequests:
         if source is None:
             conductor: Conductor = Forwarder(self._house.owner, asked.route, asked.request, asked.downstream, asked.dialect, **asked.traits)
         else:
-            numbers = isinstance(source, ResumableRun) and wants_ids(asked.route.config.resume.mode, asked.request, asked.dialect)
+            resumes = isinstance(source, ResumableRun)
+            numbers = wants_ids(asked.route.config.resume.mode, asked.request, asked.dialect) if resumes else Ids.NONE
             about = (asked.request, asked.downstream, asked.dialect, asked.route, asked.traits)
             conductor = reader_of(self._house.owner, source, *about, asked=asks, numbers=numbers)
             if isinstance(source, ResumableRun):
@@ -178,12 +180,15 @@ class RecordedRequests:
             return False
         # What is sent in place of a wait nobody is to follow.
         stand_ins, route = asked.route.stand_ins, asked.route
-        return stand_ins is None or route.backend.ready or stand_ins.instead(asked.request, streaming=asked.streaming) is None
+        return stand_ins is None or route.backend.ready or stand_ins.holds(asked.request, streaming=asked.streaming)
 
     def _run(self, asked: Asked, looked: Looked) -> Run:
         traits, route, found = asked.traits, asked.route, looked.found
         question = None if found is None else found.question
-        about = (self._house.owner, self, route, asked.request, asked.dialect)
+        request = asked.request
+        if route.resumes and asked.streaming and responds_async(request.head.headers):  # we do: upstream is not to do so as well
+            request = attrs.evolve(request, head=attrs.evolve(request.head, headers=without(request.head.headers, (b"prefer",))))
+        about = (self._house.owner, self, route, request, asked.dialect)
         limit = max(route.config.cache.max_entry if route.caches else 0, route.config.resume.max_bytes if route.resumes else 0)
         more: Any = {
             "streaming": traits["streaming"],

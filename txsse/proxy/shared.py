@@ -16,9 +16,9 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from txsse.errors import ProxyError
-from txsse.proxy.elsewhere import Elsewhere, Scopes, Search, Spot, error_of, is_own
+from txsse.proxy.elsewhere import Elsewhere, Scopes, Search, Spot, error_of, is_mute, is_own
 from txsse.proxy.resumable import ResumableRun
-from txsse.proxy.streams import Claim, conflict, not_found
+from txsse.proxy.streams import Claim, conflict, not_found, nothing_kept
 from txsse.recordings.heads import told_again
 from txsse.redis.claims import Claimed, Claims
 from txsse.redis.journal import Found, Journal
@@ -168,20 +168,30 @@ class Shared:
         if terminal is not None and is_own(terminal) and after >= found.last + bool(terminal.code):  # the error is an event too
             self._count("complete")
             return Spot(sid, found, route, None)
-        if terminal is not None and not is_own(terminal) and after >= found.last:
-            # No event tells of this: its number could be that of another one, where the stream goes on.
-            self._count("gone")
-            raise error_of(terminal)
+        gap = max(found.first - 1 - after, 0)
+        if terminal is not None and after + gap >= found.last:
+            error = self._only_end(terminal, found, route, gap)
+            if error is not None:
+                self._count("gone")
+                raise error
         if self._readers[sid] >= resume.max_readers:
             self._count("too_many")
             raise ProxyError("too_many_readers", f"This stream has {resume.max_readers} readers already. Try again later.")
-        gap = max(found.first - 1 - after, 0)
         if gap and resume.on_gap == "error":
             self._count("gap")
             text = f"{gap} events after the cursor are not kept any more; the first that is has number {found.first}."
             raise ProxyError("stream_gone", text)
         self._count("gap" if gap else "resumed")
         return Spot(sid, found, route, after + gap, gap)
+
+    def _only_end(self, terminal: Terminal, found: Found, route: BoundRoute, gap: int) -> ProxyError | None:
+        """What a reader is refused with for whom nothing is left but how the stream ended; ``None``: it is told that in the stream."""
+        if not is_own(terminal):
+            # No event tells of this: its number could be that of another one, where the stream goes on.
+            return error_of(terminal)
+        if not terminal.code:
+            return nothing_kept(gap)
+        return error_of(terminal) if is_mute(found, route) else None
 
     def source(self, spot: Spot) -> Elsewhere:
         """What a reader there reads."""

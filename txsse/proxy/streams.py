@@ -206,5 +206,10 @@ def conflict() -> ProxyError:
     return ProxyError("idempotency_conflict", "This Idempotency-Key was used with another body. Use a new key for a new request.")
 
 
+def nothing_kept(gap: int) -> ProxyError:
+    """Not an empty answer, which who reconnects by itself would ask for again and again; nor 204, which says that it was read."""
+    return ProxyError("stream_gone", f"The stream is over, and none of the {gap} events after the cursor is kept any more.")
+
+
 def not_found() -> ProxyError:
     return ProxyError("stream_not_found", "There is no stream of this id that this key may read.")
