@@ -264,6 +264,7 @@ def _one_of_each() -> Iterator[Metrics]:
 
     class _Shared:
         up, timeouts, owned, followed, losses, dropped, reaped = True, 1, 1, 1, {"fenced": 1}, 1, 1
+        trouble, refusals = "", {"OOM": 1}
 
     metrics = Metrics(upstreams=lambda: [_Upstream()], cache_view=_Cache, streams_view=_Streams, shared_view=_Shared)
     metrics.requests["chat", 200, "ok"] += 1

@@ -143,8 +143,7 @@ class Returning:
         claim = None if route is None else claim_of(name, scopes(route.config.cache.scope), request.head.headers)
         if route is None or claim is None:
             raise not_found()
-        sid = self._resumption.streams.claimed_by(claim)
-        notes = [] if sid is None else [(KNOWN, sid.encode("ascii"))]
+        notes = [(KNOWN, b"1")] if self._resumption.streams.is_claimed(claim) else []
         return self._no_content(request, downstream, route, notes, request_id)
 
     def pass_on(self, asked: Asked, keeper: BoundRoute) -> Exchange:
