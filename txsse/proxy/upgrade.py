@@ -1,5 +1,6 @@
-"""The exchange of a request that asks for a WebSocket: it does not wait, and becomes a tunnel when upstream agrees (RFC 6455, RFC 9110
-section 7.8).
+"""The exchange of a request that asks for a WebSocket: it does not wait, and becomes a tunnel when upstream agrees.
+
+RFC 6455 section 4; for proxies RFC 9110 section 7.8.
 
 Up to upstream's 101 it is as any other, and any other answer is relayed as such. From there on each side is sent what the other one sends,
 as it is: upstream's bytes the way bodies go, the client's from here. Each side is read no faster than the other one reads.

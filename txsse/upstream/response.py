@@ -213,9 +213,9 @@ class HeadReader:
         framing = 0 if self._bodiless else self.found.framing
         if framing >= 0:
             return SizedBody(framing)
-        if self.found.head.status == 101:
-            return TUNNEL
-        return ChunkedBody() if framing == CHUNKED else OPEN
+        if framing == CHUNKED:
+            return ChunkedBody()
+        return TUNNEL if self.found.head.status == 101 else OPEN
 
     def feed(self, data: bytes) -> bytes:
         """Take the bytes of one read (not empty); return those after the final head, if it is complete with them."""
