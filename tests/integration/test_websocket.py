@@ -141,6 +141,15 @@ async def test_who_does_not_read_is_not_sent_more(bench: Bench, backend: Backend
     assert await eventually_nothing_in_flight(bench)
 
 
+async def test_a_client_that_is_reset_while_upstream_does_not_read_is_noticed(bench: Bench, backend: Backend) -> None:
+    client, far = await connect(bench, backend)
+    far.transport.pauseProducing()
+    client.send(b"x" * 32 * MIB)
+    await sleep(reactor, 0.2)
+    client.reset()
+    assert await eventually_nothing_in_flight(bench)
+
+
 async def eventually_nothing_in_flight(bench: Bench) -> bool:
     for _ in range(100):
         if not await bench.metric("txsse_in_flight"):
