@@ -35,6 +35,7 @@ EXCHANGE_PLACES = {
     "HELD": (0, 1),
     "SENT": (1.15, 2),
     "JUDGING": (0, 3),
+    "TUNNELLED": (2.3, 3.5),
     "STREAMING": (1.15, 4),
     "PLAIN": (0, 5),
     "TRAILING": (1.15, 6),
