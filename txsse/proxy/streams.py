@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hmac
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -79,7 +80,7 @@ class Streams:
         self._alarms = alarms
         self._count = count
         self._kept: dict[str, _Kept] = {}
-        self._over: dict[str, None] = {}  # the first one to end first
+        self._over: OrderedDict[str, None] = OrderedDict()  # in the order in which they go: the first one to end first
         self._gone: dict[str, _Gone] = {}
         self._claims: dict[Claim, _Kept] = {}
 
@@ -157,12 +158,15 @@ class Streams:
         kept = self._kept.get(run.sid) if isinstance(run, ResumableRun) else None
         if kept is None:
             return
-        if run.head is None or run.head.status >= 400:
-            self._unclaim(kept)  # nothing was begun: who tries again wants another try
+        nothing_begun = run.head is None or run.head.status >= 400
+        if nothing_begun:
+            self._unclaim(kept)  # who tries again wants another try
         there_is_room = run.recording.charge(PER_STREAM)
         kept.size = run.recording.size
         self.bytes_used += kept.size
         self._over[kept.run.sid] = None
+        if nothing_begun and not kept.run.background:  # who asked has been told so: refusals do not drive out streams, however many
+            self._over.move_to_end(kept.run.sid, last=False)
         self._forget_later(kept)
         if not there_is_room:
             self.forget(kept.run.sid)
@@ -196,7 +200,9 @@ class Streams:
             del self._claims[kept.claim]
 
     def evict(self) -> None:
-        """Give memory back: that of the stream that has been over longest, of those that nobody reads now if there are any."""
+        """Give memory back: that of the stream that has been over longest, of those that nobody reads now if there are any. Refusals
+        go before all others.
+        """
         unread = (sid for sid in self._over if not self._kept[sid].run.followers)
         self.forget(next(unread, None) or next(iter(self._over)))
 
