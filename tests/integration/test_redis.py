@@ -451,7 +451,14 @@ async def freeze(world: World, redis: RedisServer) -> None:
     redis.thaw()
 
 
-@pytest.mark.parametrize(("failure", "ends"), [(flush, {"stream_gone"}), (restart, {"stream_gone"}), (freeze, {""})])
+async def demote(world: World, redis: RedisServer) -> None:
+    """It takes no writes, as after a failover."""
+    redis.do("REPLICAOF", "127.0.0.1", str(free_port()))
+    await eventually(world.reactor, lambda: all("(it refused us: READONLY" in node.log for node in world.nodes))
+    redis.do("REPLICAOF", "NO", "ONE")
+
+
+@pytest.mark.parametrize(("failure", "ends"), [(flush, {"stream_gone"}), (restart, {"stream_gone"}), (freeze, {""}), (demote, {""})])
 async def test_direct_readers_do_not_notice_that_redis_fails_and_the_others_end_or_go_on(
     fragile: tuple[World, RedisServer], failure: Callable[[World, RedisServer], Awaitable[None]], ends: set[str]
 ) -> None:
