@@ -15,7 +15,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from tests.integration.bench import CHAT, DONE, error_of, last_error
-from tests.integration.caching import KEY, question
+from tests.integration.caching import KEY, STOP, question, says
 from tests.integration.nodes import GRACE, JSON, NUMBERED, STREAM, Nodes, World, is_whole, numbers, sid_of, unspoken, words
 from tests.redis.server import PROGRAM, RedisServer
 from tests.timing import BUSY, at_best
@@ -330,6 +330,30 @@ async def test_answers_are_shared(world: World) -> None:
     assert world.asked == 2
 
 
+async def test_what_is_under_way_during_a_purge_at_another_node_is_not_stored(world: World) -> None:
+    async def stop_in_the_middle(connection: UpstreamConnection) -> None:
+        while True:
+            asked = json.loads(bytes((await connection.request()).body))
+            connection.send(STREAM_HEAD + chunk(says("1")))
+            if "waits" in asked:
+                await purged.wait()
+            connection.send(chunk(STOP) + chunk(DONE) + LAST_CHUNK)
+
+    world.upstream.script = stop_in_the_middle
+    body, purged = question(waits=True), Gate()
+    await (await world.post("b", question(), CACHED)).complete()
+    client = await world.post("b", body, CACHED)
+    await client.contains(b'"content":"1"')
+    await world.operate("a", "DELETE", "/cache")
+    while json.loads(bytes((await world.operate("b", "GET", "/cache")).body))["count"]:
+        await sleep(world.reactor, 0.01)
+    purged.open()
+    await client.complete()
+    again = await world.post("b", body, CACHED)
+    await again.complete()
+    assert again.response.header("x-txsse-cache") == b"MISS"
+
+
 async def test_what_is_shared_is_shown(world: World) -> None:
     _, sid = await world.begin("a", words(1000), 2)
     reader = await world.read("b", sid)
@@ -455,15 +479,17 @@ async def test_direct_readers_do_not_notice_that_redis_fails_and_the_others_end_
 
 @pytest.fixture
 def start_tls(start_redis: Callable[..., RedisServer], tmp_path: Path) -> Callable[..., World]:
-    """Starts a Redis whose certificate a private authority has issued, and nodes that may be told of that (*trusting*)."""
+    """Starts a Redis whose certificate a private authority has issued, and nodes that may be told of that (*trusting*). They are a user of
+    theirs there, with the rights that the documentation names."""
 
     def start(nodes: str, *, trusting: bool) -> World:
         authority = Authority(tmp_path)
         _, file = authority.issue("redis", names("localhost"))
         port, store = free_port(), '[store]\nkind = "redis"\n'
         who = ["--tls-cert-file", file, "--tls-key-file", file, "--tls-auth-clients", "no", "--tls-ca-cert-file", authority.ca_file]
+        who += ["--user", "default", "off", "--user", "txsse", "on", ">s3cret", "~txsse:*", "&txsse:*", "+@all", "-@admin", "-@dangerous"]
         start_redis("--tls-port", str(port), *who)
-        store += f'url = "rediss://localhost:{port}"\n' + (f'ca_file = "{authority.ca_file}"\n' if trusting else "")
+        store += f'url = "rediss://txsse:s3cret@localhost:{port}"\n' + (f'ca_file = "{authority.ca_file}"\n' if trusting else "")
         return World(reactor, Nodes(tmp_path, nodes, more=store))
 
     return start
@@ -473,6 +499,7 @@ async def test_over_tls_a_redis_of_a_private_authority_is_shared(start_tls: Call
     world = start_tls("ab", trusting=True)
     try:
         await world.upstream.open()
+        await eventually(reactor, lambda: all("Redis is there" in node.log for node in world.nodes))
         client, sid = await world.begin("a", words(15), 2)
         reader = await world.read("b", sid)
         await reader.complete()
@@ -484,6 +511,9 @@ async def test_over_tls_a_redis_of_a_private_authority_is_shared(start_tls: Call
             assert client.response.header("x-txsse-cache") == verdict
             await found_in_cache(world, "b", body, True)
         assert world.asked == 2
+        for node in "ab":
+            assert json.loads(bytes((await world.operate(node, "GET", "/status")).body))["redis"]["refusals"] == {}
+            assert "s3cret" not in world.nodes[node].log
     finally:
         await world.close()
         world.nodes.stop()
@@ -497,6 +527,9 @@ async def test_a_redis_that_cannot_show_its_certificate_is_not_used(start_tls: C
         await client.complete()
         assert is_whole(client, 1, 3)
         await eventually(reactor, lambda: "Redis cannot be used (certificate not trusted" in world.nodes["a"].log)
+        found = json.loads(bytes((await world.operate("a", "GET", "/status")).body))["redis"]
+        assert "s3cret" not in json.dumps(found)
+        assert not found["up"] and found["trouble"].startswith("certificate not trusted")
         answer = await world.call("a", "GET", STREAM + NOBODY)
         assert (answer.status, error_of(answer.body)["code"]) == (503, "upstream_unavailable")
         assert answer.header("retry-after") is not None

@@ -59,6 +59,8 @@ CONFIG = (
     + route("crowd", more=resume("max_readers = 2"))
     + route("brief", more=resume('ttl = "200ms"'))
     + route("held", "asleep", TIMES.replace('timeout = "300ms"', 'timeout = "20s"') + resume())
+    + route("full", "asleep", TIMES.replace("[route.hold]", "[route.hold]\nmax_waiting = 1").replace("300ms", "20s") + resume())
+    + route("chunks", more=TIMES + 'form = "event"\n' + resume())
     + route("both", more=resume() + cache())
     + route("large", more=resume('max_bytes = "16MiB"\nmax_readers = 250'))
     + route("lines", more='dialect = "ollama"\n' + resume())
@@ -698,6 +700,37 @@ async def test_respond_async_is_answered_at_once_and_runs_on(bench: Bench) -> No
     gate.open()
     assert (await told_all(bench, sid)).body == numbered(sid, 1)
     assert len(bench.upstream.requests) == 1
+
+
+async def test_what_is_said_to_who_comes_back_names_the_model_that_was_asked_for(bench: Bench) -> None:
+    await bench.play(turns(live()))
+    client = await post(bench, question(model="tiny"), "chunks", "Prefer: respond-async")
+    await client.complete()
+    reader = await back(bench, sid_of(client))
+    await reader.contains(b'"model":"tiny"')
+
+
+async def test_there_is_one_location(bench: Bench) -> None:
+    elsewhere = "Location: /upstreams/own"
+    streams = STREAM_HEAD.replace(b"\r\n", f"\r\n{elsewhere}\r\n".encode(), 1)
+    await bench.play(turns(steps(streams, chunk(event(1)) + LAST_CHUNK), answer(status="307 Elsewhere", headers=[elsewhere])))
+    stream, redirect = await post(bench, question()), await post(bench, question())
+    for client in (stream, redirect):
+        await client.complete()
+    again = await told_all(bench, sid_of(stream))
+    ours = b"/-/streams/" + sid_of(stream).encode()
+    found = [client.response.header_all("location") for client in (stream, again, redirect)]
+    assert found == [[ours], [ours], [b"/upstreams/own"]]
+
+
+async def test_respond_async_accepts_nothing_that_is_turned_away_at_once(bench: Bench) -> None:
+    first = await post(bench, question(), "full", "Prefer: respond-async")
+    assert (await first.complete()).status == 202
+    second = await post(bench, question(), "full", "Prefer: respond-async")
+    assert (await second.complete()).status == 429
+    assert error_of(second.body)["code"] == "too_many_waiting"
+    assert second.response.header("retry-after") is not None
+    assert (await status(bench, "DELETE", f"/-/streams/{sid_of(first)}")).status == 200
 
 
 # Who may
