@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from txsse.dialects import DIALECTS, Dialect
 from txsse.errors import CODES, ProxyError
 from txsse.exchange.voice import HoldStatus
-from txsse.proxy.resumable import RETRY
+from txsse.proxy.lasting import RETRY
 from txsse.proxy.resumption import id_notes
 from txsse.proxy.subscription import Follower
 from txsse.recordings.heads import told_again

@@ -20,13 +20,15 @@ from txsse.proxy.conductor import Conductor
 from txsse.proxy.cors import cors_headers
 from txsse.proxy.forwarder import Forwarder
 from txsse.proxy.house import House
+from txsse.proxy.lasting import Lasting
+from txsse.proxy.playback import Stored
 from txsse.proxy.reader import cache_notes
 from txsse.proxy.resumable import ResumableRun
 from txsse.proxy.resumption import Resumption, body_hash, responds_async, stream_notes, summary, wants_ids
 from txsse.proxy.returning import Returning, reader_of
 from txsse.proxy.run import Run
+from txsse.proxy.telling import Telling
 from txsse.recordings.cursor import ours
-from txsse.recordings.entry import Entry
 from txsse.recordings.numbering import Ids
 from txsse.recordings.recording import Space
 from txsse.wire.headers import Headers
@@ -114,7 +116,7 @@ class RecordedRequests:
         if found is None:
             return None
         if asked.streaming and named is None and responds_async(asked.request.head.headers):
-            return self._let_run(found[0], asked)
+            return self._let_run(found[0], asked, stream_notes(found[0]))
         return self._returning.go_on(*found, asked.request, asked.downstream, asked.traits)
 
     def _answer(self, asked: Asked, looked: Looked) -> Exchange:
@@ -127,25 +129,28 @@ class RecordedRequests:
         if found is not None and found.error is not None:
             self._house.refuse(found.error, asked.request, asked.downstream)
             return NOBODY
-        source = None if found is None else found.source
+        source: Stored | Run | Telling | None = None if found is None else found.source
         asks = source is None and self._records(asked, found)
-        if asks:
-            source = self._run(asked, looked)
-        if isinstance(source, ResumableRun) and asked.streaming and responds_async(asked.request.head.headers):
-            return self._let_run(source, asked)
         notes: Headers = []
         if found is not None:
-            entry = getattr(source, "entry", None)
-            notes = cache_notes(found.result, found.reason, self._caching.age(entry) if isinstance(entry, Entry) else None)
+            age = self._caching.age(source.entry) if isinstance(source, Stored) else None
+            notes = cache_notes(found.result, found.reason, age)
+        if asks:
+            source = self._run(asked, looked)
+        elif isinstance(source, Stored) and self._lasts(asked):
+            source = self._tell(source, asked, looked)
+        if isinstance(source, Lasting):
+            notes += stream_notes(source)
+            if asked.streaming and responds_async(asked.request.head.headers):
+                return self._let_run(source, asked, notes)
         if source is None:
             conductor: Conductor = Forwarder(self._house.owner, asked.route, asked.request, asked.downstream, asked.dialect, **asked.traits)
         else:
-            resumes = isinstance(source, ResumableRun)
-            numbers = wants_ids(asked.route.config.resume.mode, asked.request, asked.dialect) if resumes else Ids.NONE
+            numbers = Ids.NONE
+            if isinstance(source, Lasting):
+                numbers = wants_ids(asked.route.config.resume.mode, asked.request, asked.dialect)
             about = (asked.request, asked.downstream, asked.dialect, asked.route, asked.traits)
             conductor = reader_of(self._house.owner, source, *about, asked=asks, numbers=numbers)
-            if isinstance(source, ResumableRun):
-                notes += stream_notes(source)
         conductor.cache = "" if found is None else found.result
         conductor.notes = notes
         return self._house.conduct(conductor)
@@ -153,12 +158,24 @@ class RecordedRequests:
     def _records(self, asked: Asked, found: Found | None) -> bool:
         """Is it to be a run?"""
         keeps = found is not None and found.question is not None
-        comes_back = asked.route.resumes and (asked.streaming or asked.claim is not None)
-        if not keeps and not comes_back:
+        if not keeps and not self._lasts(asked):
             return False
         # What is sent in place of a wait nobody is to follow.
         stand_ins, route = asked.route.stand_ins, asked.route
         return stand_ins is None or route.backend.ready or stand_ins.instead(asked.request, streaming=asked.streaming) is None
+
+    def _lasts(self, asked: Asked) -> bool:
+        """Is what answers it to be come back to?"""
+        return asked.route.resumes and (asked.streaming or asked.claim is not None)
+
+    def _tell(self, stored: Stored, asked: Asked, looked: Looked) -> Telling:
+        streams, alarms, now = self._resumption.streams, self._house.alarms, self._caching.now
+        about = (stored, asked.route, asked.dialect, alarms, self._space, streams.ended)
+        telling = Telling(*about, sid=looked.sid, scope=asked.scope, created=now)
+        claim = asked.claim
+        streams.add(telling, claim, b"" if claim is None else body_hash(asked.request.body))
+        telling.begin()
+        return telling
 
     def _run(self, asked: Asked, looked: Looked) -> Run:
         traits, route, found = asked.traits, asked.route, looked.found
@@ -173,7 +190,7 @@ class RecordedRequests:
             "space": self._space,
         }
         run: Run
-        if route.resumes and (asked.streaming or asked.claim is not None):
+        if self._lasts(asked):
             resumable = run = ResumableRun(*about, sid=looked.sid, scope=asked.scope, created=self._caching.now, **more)
             if self._shared is not None and asked.streaming:
                 self._shared.share(resumable, looked.held)
@@ -186,7 +203,7 @@ class RecordedRequests:
         run.begin()
         return run
 
-    def _let_run(self, run: ResumableRun, asked: Asked) -> Exchange:
+    def _let_run(self, run: Lasting, asked: Asked, notes: Headers) -> Exchange:
         """Nobody waits for it (RFC 7240 section 4.1)."""
         run.let_run()
         body = dump(summary(run))
@@ -194,7 +211,7 @@ class RecordedRequests:
             (b"Content-Type", b"application/json"),
             (b"Content-Length", b"%d" % len(body)),
             (b"Preference-Applied", b"respond-async"),
-            *stream_notes(run),
+            *notes,
             (b"X-Request-Id", asked.traits["request_id"]),
             *cors_headers(asked.request.head.headers, asked.route.config.cors_origins),
         ]
@@ -216,7 +233,8 @@ class RecordedRequests:
 
     def run_over(self, run: Run) -> None:
         self._caching.keeping.run_over(run)
-        self._resumption.streams.ended(run)
+        if isinstance(run, ResumableRun):
+            self._resumption.streams.ended(run)
         self._metrics.reading[run.home.name] += 1
 
 

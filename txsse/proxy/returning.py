@@ -14,9 +14,9 @@ from txsse.proxy.asked import FOREIGN, Asked, Traits
 from txsse.proxy.conductor import Owner
 from txsse.proxy.cors import cors_headers
 from txsse.proxy.house import House
+from txsse.proxy.lasting import Lasting
 from txsse.proxy.peers import HOP, PeerForwarder, Peers
 from txsse.proxy.reader import Reader, Source
-from txsse.proxy.resumable import ResumableRun
 from txsse.proxy.resumption import Resumption, named_in, place_notes, split_path, stream_notes, wants_ids
 from txsse.proxy.routes import BoundRoute
 from txsse.recordings.cursor import Cursor
@@ -82,7 +82,7 @@ class Returning:
             return self._look_elsewhere(sid, Cursor(after), asked.request, asked.downstream, asked.scope_as, asked.traits)
         return None
 
-    def go_on(self, run: ResumableRun, cursor: Cursor, request: Request, downstream: Downstream, traits: Traits) -> Exchange:
+    def go_on(self, run: Lasting, cursor: Cursor, request: Request, downstream: Downstream, traits: Traits) -> Exchange:
         """Go on with a stream of ours.
 
         :raises ProxyError: it cannot.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 _EOL: Final = rb"(?:\r\n?+|\n)"
@@ -18,6 +18,7 @@ _PIECE: Final = re.compile(rb":[^\r\n]*+%b|%b|(?:[^\r\n]++%b)++%b" % (_EOL, _EOL
 _DATA: Final = re.compile(rb"(?:\A|[\r\n])data(?:[:\r\n]|\Z)")
 _ID: Final = re.compile(rb"(?:\A|[\r\n])id(?::([^\r\n]*)|(?=[\r\n]))")
 _GLUED: Final = re.compile(rb"(?::|retry:)")  # lines that mean the same before the next event
+_LINE: Final = re.compile(rb"[^\n]*+\n|[^\n]++\Z")
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -85,6 +86,25 @@ def _is_named(data: bytes) -> bool:
 
 def _has_id_of_event(data: bytes) -> bool:
     return any(_ID.search(piece) and _DATA.search(piece) for piece in [match[0] for match in _PIECE.finditer(data)])
+
+
+def ends_of_events(body: bytes) -> Iterator[int]:
+    """Where each event of a whole stream ends. What is no event belongs to the one after it; where there is none, all is one."""
+    at = len(_BOM) if body.startswith(_BOM) else 0
+    found = False
+    while match := _PIECE.match(body, at):
+        at = match.end()
+        piece = match[0]
+        if piece.startswith(b"data:") or _DATA.search(piece):
+            found = True
+            yield at
+    if not found or _DATA.search(body[at:]):
+        yield len(body)
+
+
+def ends_of_lines(body: bytes) -> Iterator[int]:
+    """The same of lines."""
+    return (match.end() for match in _LINE.finditer(body))
 
 
 def number(sid: bytes, first: int, events: Sequence[bytes], *, own: bool = False) -> bytes:
