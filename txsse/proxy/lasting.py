@@ -41,6 +41,8 @@ class Lasting(ABC):
     resumable: ClassVar[bool] = True
     is_hit: ClassVar[bool] = False
     """It tells what is stored."""
+    most_at_once: ClassVar[int] = LITTLE_AT_ONCE
+    """Bytes that a reader who is behind is handed at a time."""
 
     sid: str
     scope: bytes
@@ -215,8 +217,8 @@ class Place(Subscription):
     def _read(self, run: Followed) -> tuple[bytes, int]:
         assert isinstance(run, Lasting)
         if self.numbers < run.fewest_ids or not run.numbered:
-            return run.recording.read(self._after, LITTLE_AT_ONCE)
-        pieces = run.recording.pieces(self._after, LITTLE_AT_ONCE)
+            return run.recording.read(self._after, run.most_at_once)
+        pieces = run.recording.pieces(self._after, run.most_at_once)
         data = number(run.sid.encode("ascii"), self._after + 1, pieces, own=run.has_own_ids) if pieces else b""
         return data, self._after + len(pieces)
 

@@ -37,6 +37,7 @@ class Stored:
 
     held = False
     resumable = False
+    most_at_once = MOST_AT_ONCE
 
     def __init__(self, entry: Entry, alarms: Alarms, cache: Cache, *, own: bool = False) -> None:
         self.entry = entry

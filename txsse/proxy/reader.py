@@ -18,7 +18,7 @@ from txsse.exchange.voice import HoldStatus
 from txsse.proxy.answers import objection_to
 from txsse.proxy.conductor import Conductor
 from txsse.proxy.cors import shared_anew
-from txsse.proxy.subscription import LITTLE_AT_ONCE, MOST_AT_ONCE, Follower
+from txsse.proxy.subscription import MOST_AT_ONCE, Follower
 from txsse.recordings.numbering import Ids
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import ResponseHead
@@ -50,6 +50,10 @@ class Source(Protocol):
     @property
     def resumable(self) -> bool:
         """Who leaves can come back and go on with it."""
+
+    @property
+    def most_at_once(self) -> int:
+        """Bytes that a reader is handed at a time of what is there already."""
 
     @property
     def held(self) -> bool:
@@ -124,7 +128,7 @@ class Reader(Conductor):
     def begin(self) -> None:
         source = self.source
         source.join(self)
-        if source.resumable:
+        if source.most_at_once < MOST_AT_ONCE:
             self.downstream.hold_little()
         self._drive(ev.Begin(not source.held))
 
@@ -158,7 +162,7 @@ class Reader(Conductor):
             # A bug of ours: it is this reader's alone, not that of all who read the same.
             self._log.failure("an exchange broke")
             self._break_off()
-        if self._starting and self.tally.relayed >= (LITTLE_AT_ONCE if self.source.resumable else MOST_AT_ONCE):
+        if self._starting and self.tally.relayed >= self.source.most_at_once:
             self._starting = False
             self._take_breath()
 

@@ -9,7 +9,7 @@ from txsse.errors import ProxyError
 from txsse.exchange.relay import StreamRelay
 from txsse.proxy.lasting import Lasting, Place
 from txsse.proxy.run import Run
-from txsse.proxy.subscription import Follower, Subscription
+from txsse.proxy.subscription import LITTLE_AT_ONCE, Follower, Subscription
 from txsse.recordings.numbering import Ids, Splitter, interleave, number
 from txsse.recordings.recording import Recording
 
@@ -46,6 +46,7 @@ class ResumableRun(Run, Lasting):
 
     recording: Recording
     resumable = True
+    most_at_once = LITTLE_AT_ONCE
     before_error = Lasting.before_error
 
     def __init__(self, *args: Any, sid: str, scope: bytes, created: float, **more: Any) -> None:

@@ -12,6 +12,7 @@ from txsse.errors import ProxyError
 from txsse.exchange.voice import HoldStatus
 from txsse.proxy.lasting import Lasting, Place
 from txsse.proxy.playback import Stored, head_of
+from txsse.proxy.subscription import MOST_AT_ONCE
 from txsse.recordings.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Telling(Lasting):
     )
 
     is_hit = True
+    most_at_once = MOST_AT_ONCE  # what is there in one piece costs nothing more in large ones
     recording: Transcript
 
     def __init__(

@@ -98,7 +98,7 @@ def ends_of_events(body: bytes) -> Iterator[int]:
         if piece.startswith(b"data:") or _DATA.search(piece):
             found = True
             yield at
-    if not found or _DATA.search(body[at:]):
+    if (body and not found) or _DATA.search(body[at:]):
         yield len(body)
 
 
