@@ -12,6 +12,7 @@ from tests.exchange.scripts import DONE, EVENT
 from tests.fakes import FakeBackend, Seat, bound
 from tests.proxy.test_playback import BIG, entry_of
 from tests.proxy.test_resumable import SID, event
+from tests.proxy.test_streams import Kept
 from txsse.clock import Alarms
 from txsse.config import model
 from txsse.dialects import DIALECTS
@@ -296,6 +297,18 @@ def test_where_there_is_no_memory_for_it_it_is_told_and_gone() -> None:
         told.streams.find("n" * 22, None)
     seat = Seat(told.clock, told.route, telling).begin()
     assert seat.downstream.body == EVENT + DONE
+
+
+def test_of_more_than_may_run_those_that_nobody_reads_make_room_for_each_other() -> None:
+    told = Told(FOUR, TIMES, replay="original")
+    told.streams.most_live = 2
+    run = Kept(told.streams).run
+    run.let_run()
+    second = told.tell("2" * 22)
+    assert (told.telling.error is not None, run.over, second.over) == (True, False, False)
+    Seat(told.clock, told.route, second).begin()
+    told.tell("3" * 22)
+    assert (run.over, second.over, told.streams.live) == (False, False, 3), "neither makes room: one is read, one has an upstream"
 
 
 def test_only_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,15 +97,15 @@ class Streams:
     def add(self, run: Lasting, claim: Claim | None = None, body: bytes = b"") -> None:
         """*run* can be found from now on; *claim* leads to it for whoever sends the same *body* (a hash)."""
         if self.live >= self.most_live:
-            self._end_an_orphan()
+            self._end_an_orphan(only_hits=run.is_hit)
         kept = self._kept[run.sid] = _Kept(run, claim, body)
         if claim is not None:
             self._claims[claim] = kept
 
-    def _end_an_orphan(self) -> None:
-        """The oldest."""
+    def _end_an_orphan(self, *, only_hits: bool) -> None:
+        """The oldest. What an upstream works for does not make room for a hit."""
         for kept in self._kept.values():
-            if kept.run.orphaned:
+            if kept.run.orphaned and (kept.run.is_hit or not only_hits):
                 kept.run.cancel(ProxyError("cancelled", "The stream was ended: nobody read it, and there were too many."))
                 return
 

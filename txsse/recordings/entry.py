@@ -10,8 +10,7 @@ import attrs
 
 from txsse.dialects import DIALECTS
 from txsse.dialects.usage import Usage
-from txsse.recordings.marks import Marks
-from txsse.recordings.numbering import ends_of_events, ends_of_lines
+from txsse.recordings.numbering import Marks, ends_of_events, ends_of_lines
 from txsse.wire.headers import Headers
 
 OVERHEAD: Final = 1024

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
+from array import array
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -105,6 +106,41 @@ def ends_of_events(body: bytes) -> Iterator[int]:
 def ends_of_lines(body: bytes) -> Iterator[int]:
     """The same of lines."""
     return (match.end() for match in _LINE.finditer(body))
+
+
+class Marks:
+    """Where the events of a stream end that is there as a whole, found as far as somebody wants to know.
+
+    :param ends: all of them, in order.
+    """
+
+    __slots__ = ("_found", "_rest")
+
+    def __init__(self, ends: Iterator[int]) -> None:
+        self._found = array("I")
+        self._rest = ends
+
+    def beyond(self, offset: int) -> array[int]:
+        """Those up to the first one beyond *offset*, at least; not a copy."""
+        found = self._found
+        if not found or found[-1] <= offset:
+            for end in self._rest:
+                found.append(end)
+                if end > offset:
+                    break
+        return found
+
+    def first(self, count: int) -> array[int]:
+        """So many of them, at least, if there are as many; not a copy."""
+        found = self._found
+        while len(found) < count and (end := next(self._rest, None)) is not None:
+            found.append(end)
+        return found
+
+    def all(self) -> array[int]:
+        """Not a copy."""
+        self._found.extend(self._rest)
+        return self._found
 
 
 def number(sid: bytes, first: int, events: Sequence[bytes], *, own: bool = False) -> bytes:
