@@ -13,7 +13,7 @@ from txsse.dialects import DIALECTS
 from txsse.proxy.elsewhere import Elsewhere, Search, Spot, is_own, last_of
 from txsse.recordings.numbering import Ids
 from txsse.redis.journal import Found
-from txsse.redis.records import DONE, GONE, OWNER_LOST, UNSHARED, Terminal
+from txsse.redis.records import DONE, GONE, OWNER_LOST, UNSHARED, Head, Terminal
 
 ONE, TWO, THREE = b'data: {"n":1}\n\n', b'data: {"n":2}\n\n', b'data: {"n":3}\n\n'
 FAILED = Terminal("upstream_timeout", "It was silent.", 504)
@@ -27,14 +27,16 @@ def a_spot(after: int = 0, dialect: str = "openai-chat", **resume: object) -> Sp
 class World:
     """One reader, and the journal that it reads from."""
 
-    def __init__(self, spot: Spot, *, numbers: Ids = Ids.EACH) -> None:
+    def __init__(self, spot: Spot, *, numbers: Ids = Ids.EACH, begun: bool = True, head: Head | None = None) -> None:
         self.clock = Clock()
         self.journal = FakeJournal()
         self.readers: Counter[str] = Counter()
         self.source = Elsewhere(spot, self.journal.real, self.readers)
-        self.seat = Seat(self.clock, spot.route, self.source, dialect=spot.found.meta.dialect)
+        self.seat = Seat(self.clock, spot.route, self.source, commits=True, dialect=spot.found.meta.dialect)
         self.seat.reader.numbers = numbers
         self.seat.begin()
+        if begun:
+            self.follow.follower.began(head)
 
     @property
     def follow(self) -> FakeFollow:
@@ -66,6 +68,32 @@ def test_it_goes_on_after_its_cursor_with_ids() -> None:
     world.follow.follower.ended(DONE)
     assert (world.seat.downstream.end, world.seat.outcome) == ("finish", "ok")
     assert not world.readers
+
+
+def test_it_has_upstreams_head() -> None:
+    fields = [(b"Content-Type", b"text/event-stream;x=y"), (b"Cache-Control", b"no-store"), (b"Content-Language", b"de")]
+    world = World(a_spot(), head=Head(206, fields))
+    told = world.seat.downstream
+    assert told.status == 206
+    assert [told.header(name.lower()) for name, _ in fields] == [value for _, value in fields]
+    assert told.header(b"x-accel-buffering") is None
+
+
+def test_until_that_comes_it_waits_as_a_reader_there_does() -> None:
+    world = World(a_spot(), begun=False)
+    assert not world.seat.downstream.status
+    for _ in range(6):
+        world.clock.advance(1)
+    assert (world.seat.downstream.status, world.body[:1]) == (200, b":")
+    world.follow.follower.began(Head(200, [(b"Content-Type", b"text/event-stream")]))
+    world.follow.follower.pieces(a_batch(1, ONE))
+    assert world.body.endswith(b"id: %b.1\n" % SID.encode() + ONE)
+
+
+def test_an_error_instead_of_a_head_is_the_answer() -> None:
+    world = World(a_spot(), begun=False)
+    world.follow.follower.ended(FAILED)
+    assert world.seat.downstream.status == 504 and b'"code":"upstream_timeout"' in world.body
 
 
 def test_without_ids_the_bytes_are_as_they_came() -> None:

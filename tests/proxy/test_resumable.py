@@ -40,14 +40,23 @@ class Resumed(Hall):
 
     run: ResumableRun
 
-    def __init__(self, dialect: str = "openai-chat", *, ready: bool = True, error_event: bool = False, **resume: Any) -> None:
+    def __init__(
+        self,
+        dialect: str = "openai-chat",
+        *,
+        ready: bool = True,
+        error_event: bool = False,
+        hold: model.Hold | None = None,
+        timeouts: model.Timeouts | None = None,
+        **resume: Any,
+    ) -> None:
         keepalive = model.Keepalive(interval=0.1, commit_after=0.05, heartbeat=0)
         settings = attrs.evolve(model.Resume(mode="auto"), **resume)
-        super().__init__(
-            model.Route(name="llama", keepalive=keepalive, resume=settings, stream=model.Stream(error_event=error_event)),
-            ready=ready,
-            dialect=dialect,
+        route = model.Route(
+            name="llama", keepalive=keepalive, resume=settings, hold=hold or model.Hold(), stream=model.Stream(error_event=error_event)
         )
+        upstream = model.Upstream(name="llama", probe=model.Probe(preset="openai"), timeouts=timeouts or model.Timeouts())
+        super().__init__(route, None if ready and timeouts is None else upstream, ready=ready, dialect=dialect)
         self.run = ResumableRun(
             self.owner,
             self.watcher,
@@ -64,10 +73,10 @@ class Resumed(Hall):
             created=0.0,
         )
 
-    def join(self, after: int = 0, *, numbers: Ids = Ids.EACH, asked: bool = False) -> Seat:
+    def join(self, after: int = 0, *, numbers: Ids = Ids.EACH, asked: bool = False, commits: bool = False) -> Seat:
         if asked:
             self.run.begin()
-        seat = Seat(self.clock, self.route, self.run, asked=asked, dialect=self.dialect)
+        seat = Seat(self.clock, self.route, self.run, asked=asked, dialect=self.dialect, commits=commits)
         seat.reader.after, seat.reader.numbers = after, numbers
         return seat.begin()
 
@@ -324,6 +333,39 @@ def test_an_orphan_does_not_run_for_ever() -> None:
     hall.leave(hall.streaming(event(1)))
     hall.wait(5.4)
     assert hall.closed
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_what_nobody_reads_waits_no_longer_than_a_request_may(background: bool) -> None:
+    hall = Resumed(ready=False, on_disconnect="continue", hold=model.Hold(timeout=5.0))
+    if background:
+        hall.run.begin()
+        hall.run.let_run()
+    else:
+        hall.leave(hall.join(asked=True))
+    hall.wait(4.8)
+    assert not hall.run.over
+    hall.wait(0.4)
+    assert hall.run.error is not None and hall.run.error.code == "readiness_timeout"
+
+
+def test_its_hold_ends_for_all_who_read_it_and_who_comes_later_is_told_so() -> None:
+    hall = Resumed(ready=False, hold=model.Hold(commit_after=0.05, timeout=5.0))
+    hall.join(asked=True)
+    hall.wait(4)
+    seat = hall.join(commits=True)
+    hall.wait(1.5)
+    assert (seat.code, seat.downstream.end) == ("readiness_timeout", "cut")
+    assert seat.downstream.body.count(b"id: %b.1\ndata: {" % SID.encode()) == 1
+    assert hall.run.over and hall.watcher.over == 1
+
+
+def test_its_total_time_goes_on_without_a_reader() -> None:
+    hall = Resumed(on_disconnect="continue", timeouts=model.Timeouts(total=3.0))
+    hall.leave(hall.streaming(event(1)))
+    hall.wait(3.4)
+    assert hall.closed
+    assert hall.run.error is not None and hall.run.error.code == "upstream_timeout"
 
 
 def test_nobody_is_waited_for_after_the_end() -> None:

@@ -76,6 +76,8 @@ def test_what_is_none_of_this_stream_is_refused(told: bytes) -> None:
         ({b"from": b"earliest"}, Cursor()),
         ({b"last_event_id": SID + b".3", b"starting_after": b"7", b"from": b"live"}, Cursor(3)),
         ({b"starting_after": b"7", b"from": b"live"}, Cursor(7)),
+        ({b"last_event_id": b" ", b"starting_after": b"7"}, Cursor(7)),
+        ({b"starting_after": b"", b"from": b"live"}, Cursor(live=True)),
         ({b"unknown": b"x"}, Cursor()),
     ],
 )
@@ -85,6 +87,10 @@ def test_what_a_query_says(query: dict[bytes, bytes], cursor: Cursor) -> None:
 
 def test_the_field_beats_the_query() -> None:
     assert parse_cursor(SID, header(SID + b".1"), {b"last_event_id": SID + b".2", b"starting_after": b"3"}) == Cursor(1)
+
+
+def test_an_empty_field_does_not() -> None:
+    assert parse_cursor(SID, header(b""), {b"starting_after": b"3"}) == Cursor(3)
 
 
 @pytest.mark.parametrize(

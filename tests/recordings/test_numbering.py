@@ -168,6 +168,8 @@ def test_clients_that_trip_over_empty_blocks_after_an_id_read_exactly_the_events
         (b"data: id: 1\n\n", None),
         (b"ids: a\ndata: 1\n\n", None),
         (b": x\ndata: 1\n\n", None),
+        (b"id: a\0\ndata: 1\n\n", None),
+        (b"id: a\nid: \0b\ndata: 1\n\n", b"a"),
     ],
 )
 def test_an_events_own_id(event: bytes, expected: bytes | None) -> None:

@@ -13,12 +13,12 @@ from twisted.internet.defer import Deferred
 from txsse.dialects import DIALECTS, Dialect
 from txsse.errors import CODES, ProxyError
 from txsse.exchange.voice import HoldStatus
+from txsse.proxy.answers import reason_of
 from txsse.proxy.lasting import RETRY
 from txsse.proxy.resumption import id_notes
 from txsse.proxy.subscription import LITTLE_AT_ONCE, Follower
-from txsse.recordings.heads import told_again
 from txsse.recordings.numbering import Ids, number, own_id
-from txsse.redis.records import GONE, OWNER_LOST, UNSHARED
+from txsse.redis.records import GONE, OWNER_LOST, UNSHARED, Head
 from txsse.wire.http1 import ResponseHead
 
 if TYPE_CHECKING:
@@ -103,6 +103,9 @@ class Search:
         self.follow: Follow | None = None
         self._wanted = wanted
         self._last = last
+
+    def began(self, head: Head | None) -> None:
+        """It may be any."""
 
     def pieces(self, batch: Batch) -> None:
         for seq, event in enumerate(batch.pieces(), batch.first):
@@ -194,18 +197,21 @@ class PlaceElsewhere:
         self._numbers = follower.numbers
 
     def start(self) -> None:
-        follower, spot = self._follower, self._source.spot
-        if follower is None:
-            return
-        meta = spot.found.meta
-        headers = [(b"Cache-Control", spot.route.style.cache_control), (b"X-Accel-Buffering", b"no"), *told_again(meta.headers)]
-        follower.response_started(ResponseHead(meta.status, b"OK", b"HTTP/1.1", headers))
         if self._follower is not None:
-            self._follow = self._journal.follow(spot.sid, self._source.last, self)
+            self._follow = self._journal.follow(self._source.spot.sid, self._source.last, self)
             if self._paused:
                 self._follow.pause()
 
     # -- from the journal
+
+    def began(self, head: Head | None) -> None:
+        if self._follower is None:
+            return
+        if head is None:
+            spot = self._source.spot
+            meta = spot.found.meta
+            head = Head(meta.status, [*meta.headers, (b"Cache-Control", spot.route.style.cache_control), (b"X-Accel-Buffering", b"no")])
+        self._follower.response_started(ResponseHead(head.status, reason_of(head.status), b"HTTP/1.1", head.headers))
 
     def pieces(self, batch: Batch) -> None:
         self._source.last = batch.last

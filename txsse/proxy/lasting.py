@@ -114,6 +114,11 @@ class Lasting(ABC):
 
     @property
     @abstractmethod
+    def model(self) -> str:
+        """Which one was asked; "" if that is not known."""
+
+    @property
+    @abstractmethod
     def has_own_ids(self) -> bool:
         """Upstream has given its events ids."""
 

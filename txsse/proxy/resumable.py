@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from txsse.clock import Alarm
 from txsse.errors import ProxyError
+from txsse.exchange import actions as act
 from txsse.exchange.relay import StreamRelay
 from txsse.proxy.lasting import Lasting, Place
 from txsse.proxy.run import Run
@@ -141,6 +142,11 @@ class ResumableRun(Run, Lasting):
         super()._end(error)
 
     # -- its recording
+
+    def _open_relay(self, action: act.OpenRelay) -> None:
+        super()._open_relay(action)
+        if self.sharing is not None and self.streamed and self.head is not None:
+            self.sharing.begin(self.head)
 
     @property
     def has_own_ids(self) -> bool:

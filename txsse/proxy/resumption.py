@@ -25,6 +25,9 @@ EXPOSED: Final = b"X-Txsse-Stream, X-Stream-State, X-Stream-First, X-Stream-Last
 ANONYMOUS: Final = bytes(32)
 """The scope of those who show no credential: whoever knows the id may read."""
 
+LONGEST_KEY: Final = 256
+"""Bytes of an ``Idempotency-Key`` that are remembered as they are; of a longer one a hash is."""
+
 _UNKNOWN_ID: Final = "The cursor is not the id of an event of this stream: send the last one that came, or none for all of it."
 _NO: Final = frozenset((b"", b"0", b"off", b"false", b"no"))
 _ASYNC: Final = re.compile(rb"respond-async(?:\s*;.*)?")
@@ -61,8 +64,8 @@ def responds_async(headers: Headers) -> bool:
 
 def claim_of(route: str, scope: bytes, headers: Headers) -> Claim | None:
     """What an ``Idempotency-Key`` lays claim to."""
-    key = get(headers, b"idempotency-key")
-    return None if key is None or not key.strip() or len(key) > 256 else Claim(route, scope, key.strip())
+    key = (get(headers, b"idempotency-key") or b"").strip()
+    return Claim(route, scope, body_hash(key) if len(key) > LONGEST_KEY else key) if key else None
 
 
 def body_hash(body: bytes) -> bytes:
@@ -80,7 +83,9 @@ def stream_notes(run: Lasting) -> Headers:
 
 
 def state_of(run: Lasting) -> str:
-    return "live" if not run.over else "done" if run.error is None else "error"
+    if not run.over:
+        return "live"
+    return "error" if run.error is not None or (run.head is not None and run.head.status >= 400) else "done"
 
 
 def summary(run: Lasting) -> dict[str, Any]:
@@ -100,6 +105,8 @@ def summary(run: Lasting) -> dict[str, Any]:
         found["status"] = run.head.status
     if run.error is not None:
         found["error"] = {"code": run.error.code, "message": run.error.message}
+    elif run.head is not None and state == "error":
+        found["error"] = {"code": "upstream_error", "message": f"The upstream answered with status {run.head.status}."}
     usage, model = run.told
     if usage is not None:
         found["usage"] = {"prompt": usage.prompt, "completion": usage.completion}

@@ -19,9 +19,10 @@ from txsse.errors import ProxyError
 from txsse.proxy.elsewhere import Elsewhere, Scopes, Search, Spot, error_of, is_mute, is_own
 from txsse.proxy.resumable import ResumableRun
 from txsse.proxy.streams import Claim, conflict, not_found, nothing_kept
+from txsse.recordings.heads import told_again
 from txsse.redis.claims import Claimed, Claims
 from txsse.redis.journal import Found, Journal
-from txsse.redis.records import DONE, UNSHARED, Meta, Terminal
+from txsse.redis.records import DONE, UNSHARED, Head, Meta, Terminal
 from txsse.wire.headers import Headers
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from txsse.recordings.cursor import Cursor
     from txsse.redis.link import RedisLink
     from txsse.redis.outbox import Loss
+    from txsse.wire.http1 import ResponseHead
 
 ATTEMPTS: Final = 3
 """At a claim that others make at the same time."""
@@ -99,9 +101,13 @@ class Shared:
                     return str(there.sid)
                 earlier = there
         except GeneratorExit:  # who asked is gone
-            self._claims.settle(key, wanted, 0)
+            self.release(Held(key, wanted))
             raise
         return Held(key, wanted)
+
+    def release(self, held: Held) -> None:
+        """Nothing comes of a claim."""
+        self._settle(held, 0)
 
     def _settle(self, held: Held, life: float) -> None:
         self._claims.settle(held.key, held.claimed, life)
@@ -198,8 +204,16 @@ class Shared:
         return self._link.available
 
     @property
+    def trouble(self) -> str:
+        return self._link.trouble
+
+    @property
     def timeouts(self) -> int:
         return self._link.timeouts
+
+    @property
+    def refusals(self) -> Counter[str]:
+        return self._link.refusals
 
     @property
     def owned(self) -> int:
@@ -229,6 +243,9 @@ class Sharing:
         self._losses = shared.losses
         self._settle = settle
         self._share = shared.journal.create(run.sid, meta, self, run.resume.max_bytes)
+
+    def begin(self, head: ResponseHead) -> None:
+        self._share.begin(Head(head.status, told_again(head.headers)))
 
     def append(self, event: bytes) -> None:
         self._share.append(event)
@@ -274,7 +291,7 @@ def _unreachable() -> ProxyError:
 
 
 def _meta(route: BoundRoute, dialect: Dialect, scope: bytes, created: float) -> Meta:
-    """It has no head yet: a stream is what it asks for."""
+    """It has no head yet: a stream is what it asks for, and what is told of one whose head nobody wrote."""
     headers: Headers = [(b"Content-Type", dialect.content_type)]
     return Meta(route.name, dialect.name, scope, dialect.content_type, 200, headers, created, route.config.resume.ttl)
 

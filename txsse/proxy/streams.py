@@ -144,6 +144,11 @@ class Streams:
         self._count("not_found")
         raise not_found()
 
+    def is_claimed(self, claim: Claim) -> bool:
+        """An earlier request with the same key, and whatever body, has made a stream."""
+        kept = self._claims.get(claim)
+        return kept is not None and self._look(kept.run.sid) is not None
+
     def claimed(self, claim: Claim, body: bytes) -> Lasting | None:
         """The stream that an earlier request with the same key made.
 

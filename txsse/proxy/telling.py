@@ -151,6 +151,10 @@ class Telling(Lasting):
         return not self.over and not self.followers
 
     @property
+    def model(self) -> str:
+        return self.told[1]
+
+    @property
     def has_own_ids(self) -> bool:
         return self.recording.own_ids
 

@@ -14,7 +14,7 @@ _SID: Final = re.compile(rb"(?:[A-Za-z0-9_-]{1,32}~)?[A-Za-z0-9_-]{22}")
 _OURS: Final = re.compile(rb"((?:[A-Za-z0-9_-]{1,32}~)?[A-Za-z0-9_-]{22})\.([0-9]{1,10})")
 _LIKE_OURS: Final = re.compile(rb"(?:[A-Za-z0-9_-]{1,32}~)?[A-Za-z0-9_-]{22}\..*")
 _NUMBER: Final = re.compile(rb"[0-9]{1,10}")
-_ALL: Final = frozenset((b"", b"earliest", b"0", b"-1"))
+_ALL: Final = frozenset((b"earliest", b"0", b"-1"))
 _LONGEST: Final = 128
 
 
@@ -69,16 +69,16 @@ def _decoded(text: bytes) -> bytes:
 def parse_cursor(sid: bytes, headers: Headers, query: dict[bytes, bytes]) -> Cursor:
     """The cursor of a reader of stream *sid*: ``Last-Event-ID``, else ``last_event_id``, else ``starting_after``; ``from=live``.
 
+    One that is empty says nothing.
+
     :param query: the parameters, decoded.
     :raises BadCursor: it is none, or another stream's. Nothing is to be replayed then.
     """
-    told = get(headers, b"last-event-id")
-    if told is None:
-        told = query.get(b"last_event_id")
-    if told is not None:
-        return _of_id(sid, told.strip(b" \t"))
+    told = (get(headers, b"last-event-id") or b"").strip(b" \t") or query.get(b"last_event_id", b"").strip(b" \t")
+    if told:
+        return _of_id(sid, told)
     after = query.get(b"starting_after")
-    if after is not None:
+    if after:
         if after not in _ALL and not _NUMBER.fullmatch(after):
             raise BadCursor("starting_after is not the number of an event: send the one after which to go on, or 0 for all.")
         return Cursor(0 if after in _ALL else int(after))

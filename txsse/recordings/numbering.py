@@ -17,7 +17,7 @@ _EOL: Final = rb"(?:\r\n?+|\n)"
 _PIECE: Final = re.compile(rb":[^\r\n]*+%b|%b|(?:[^\r\n]++%b)++%b" % (_EOL, _EOL, _EOL, _EOL))
 """A comment line at the head of a block, an empty line, or a block up to its empty line."""
 _DATA: Final = re.compile(rb"(?:\A|[\r\n])data(?:[:\r\n]|\Z)")
-_ID: Final = re.compile(rb"(?:\A|[\r\n])id(?::([^\r\n]*)|(?=[\r\n]))")
+_ID: Final = re.compile(rb"(?:\A|[\r\n])id(?::([^\r\n\0]*+)(?!\0)|(?=[\r\n]))")  # with a NUL it is none (HTML, 9.2.6)
 _GLUED: Final = re.compile(rb"(?::|retry:)")  # lines that mean the same before the next event
 _LINE: Final = re.compile(rb"[^\n]*+\n|[^\n]++\Z")
 _BOM: Final = b"\xef\xbb\xbf"
