@@ -10,7 +10,7 @@ from tests.integration.bench import DONE, Bench, error_of, is_cut
 from tests.integration.caching import READY, STOP, ask, cache, document, operate, question, says, turns, verdict
 from tests.integration.process import route, server, upstream
 from tests.integration.test_resume import IDS, JSON, OTHER, back, post, resume, sid_of, state, status, told_all
-from txsse.testing import RecordingClient, answer, stream
+from txsse.testing import LAST_CHUNK, STREAM_HEAD, RecordingClient, answer, chunk, stream
 
 WORDS = [says(word) for word in ("a", "b", "c")]
 PARTS = [*WORDS, STOP, DONE]
@@ -193,6 +193,15 @@ async def test_one_that_was_converted_is_kept_for_it(bench: Bench) -> None:
     sid = sid_of(client)
     await operate(bench, "/cache", "DELETE")
     assert (await told_all(bench, sid)).body == client.body
+
+
+async def test_what_cannot_be_stored_is_come_back_to_all_the_same(bench: Bench) -> None:
+    await bench.play(turns(STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nCache-Control: no-store\r\n\r\n") + chunk(TEXT) + LAST_CHUNK))
+    client = await post(bench, question(), "both", IDS)
+    await client.complete()
+    assert verdict(client) == "UNCACHEABLE; reason=no_store"
+    sid = sid_of(client)
+    assert (await told_all(bench, sid)).body == client.body == numbered(sid)
 
 
 @pytest.mark.parametrize("headers", [[], [IDS], ["Prefer: respond-async"], ["Idempotency-Key: k"]])

@@ -141,7 +141,7 @@ class Reader(Conductor):
 
     def response_started(self, head: ResponseHead) -> None:
         if self.asked and self.cache == "miss" and (reason := objection_to(head)):
-            self.notes = cache_notes("uncacheable", reason)
+            self.notes = [*cache_notes("uncacheable", reason), *without(self.notes, (b"x-txsse-cache",))]
         if self._comes_back:
             head = shared_anew(head, self.request.head.headers, self.home.config.cors_origins)
         if self.source.resumable and get(head.headers, b"location") is not None:

@@ -22,7 +22,7 @@ from txsse.proxy.forwarder import Forwarder
 from txsse.proxy.house import House
 from txsse.proxy.lasting import Lasting
 from txsse.proxy.playback import Stored
-from txsse.proxy.reader import cache_notes
+from txsse.proxy.reader import Source, cache_notes
 from txsse.proxy.resumable import ResumableRun
 from txsse.proxy.resumption import Resumption, body_hash, responds_async, stream_notes, summary, wants_ids
 from txsse.proxy.returning import Returning, reader_of
@@ -151,31 +151,34 @@ class RecordedRequests:
         if found is not None and found.error is not None:
             self._house.refuse(found.error, asked.request, asked.downstream, notes=cache_notes(found.result, found.reason, None))
             return NOBODY
-        source: Stored | Run | Telling | None = None if found is None else found.source
-        asks = source is None and self._records(asked, found)
         notes: Headers = []
         if found is not None:
-            age = self._caching.age(source.entry) if isinstance(source, Stored) else None
+            age = self._caching.age(found.source.entry) if isinstance(found.source, Stored) else None
             notes = cache_notes(found.result, found.reason, age)
-        if asks:
-            source = self._run(asked, looked)
-        elif isinstance(source, Stored) and self._lasts(asked):
-            source = self._tell(source, asked, looked)
+        source, asks = self._source(asked, looked)
+        numbers = Ids.NONE
         if isinstance(source, Lasting):
             notes += stream_notes(source)
             if asked.streaming and responds_async(asked.request.head.headers):
                 return self._let_run(source, asked, notes)
+            numbers = wants_ids(asked.route.config.resume.mode, asked.request, asked.dialect)
         if source is None:
             conductor: Conductor = Forwarder(self._house.owner, asked.route, asked.request, asked.downstream, asked.dialect, **asked.traits)
         else:
-            numbers = Ids.NONE
-            if isinstance(source, Lasting):
-                numbers = wants_ids(asked.route.config.resume.mode, asked.request, asked.dialect)
             about = (asked.request, asked.downstream, asked.dialect, asked.route, asked.traits)
             conductor = reader_of(self._house.owner, source, *about, asked=asks, numbers=numbers)
         conductor.cache = "" if found is None else found.result
         conductor.notes = notes
         return self._house.conduct(conductor)
+
+    def _source(self, asked: Asked, looked: Looked) -> tuple[Source | None, bool]:
+        """What is read by who *asked*, ``None`` if it is simply forwarded; and whether that was begun for it."""
+        source = None if looked.found is None else looked.found.source
+        if source is None:
+            return (self._run(asked, looked), True) if self._records(asked, looked.found) else (None, False)
+        if isinstance(source, Stored) and self._lasts(asked):
+            return self._tell(source, asked, looked), False
+        return source, False
 
     def _records(self, asked: Asked, found: Found | None) -> bool:
         """Is it to be a run?"""
