@@ -330,6 +330,18 @@ async def test_answers_are_shared(world: World) -> None:
     assert world.asked == 2
 
 
+async def test_a_hit_is_come_back_to_where_it_was_told(world: World) -> None:
+    body = words(3, 0)
+    for verdict in (b"MISS", b"HIT"):
+        client, sid = await world.begin("a", body, 3, CACHED)
+        await client.complete()
+        assert client.response.header("x-txsse-cache") == verdict
+    again = await world.read("a", sid, f"Last-Event-ID: {sid}.1")
+    await again.complete()
+    assert is_whole(again, 2, 3)
+    assert (await world.call("b", "GET", STREAM + sid)).status == 404
+
+
 async def test_what_is_under_way_during_a_purge_at_another_node_is_not_stored(world: World) -> None:
     async def stop_in_the_middle(connection: UpstreamConnection) -> None:
         while True:

@@ -10,8 +10,8 @@ import pytest
 from tests.proxy.test_resumable import Resumed, event
 from txsse.errors import ProxyError
 from txsse.interfaces import Failed, Fault
-from txsse.proxy.resumable import ResumableRun
-from txsse.proxy.streams import MOST_REMEMBERED, PER_STREAM, REMEMBERED, Claim, Streams, new_sid
+from txsse.proxy.resumable import PER_STREAM, ResumableRun
+from txsse.proxy.streams import MOST_REMEMBERED, REMEMBERED, Claim, Streams, new_sid
 from txsse.recordings.store import Quota
 
 MINE, YOURS = b"m" * 32, b"y" * 32
