@@ -24,6 +24,7 @@ from txsse.proxy.streams import Streams
 from txsse.recordings.opening import open_store
 
 if TYPE_CHECKING:
+    from txsse.predictions.elsewhere import Elsewhere
     from txsse.predictions.upstream import Upstreams
     from txsse.proxy.shared import Shared
     from txsse.recordings.lookup import CacheLookup
@@ -43,7 +44,8 @@ class Kept:
 
     def __init__(self, house: House, configuration: Configuration, cache_lookup: CacheLookup | None) -> None:
         self._house = house
-        metrics, alarms, node = house.metrics, house.alarms, configuration.server.node
+        metrics, alarms = house.metrics, house.alarms
+        node = self._node = configuration.server.node
         opened = self._opened = open_store(configuration, house.reactor)
         caching = Caching(opened.store, metrics, alarms, house.cooperator, time.time, opened.quota, cache_lookup)
         self.streams = Streams(alarms, self._count_resume)
@@ -98,7 +100,7 @@ class Kept:
 
         house, quota = self._house, self._opened.quota
         sender = Sender(webhooks, house.reactor, house.alarms)
-        jobs = Jobs(house.alarms, quota)
+        jobs = Jobs(house.alarms, quota, self._other_predictions())
         quota.attach(jobs)
         home = Home(
             owner=house.owner,
@@ -112,6 +114,13 @@ class Kept:
             account=house.account,
         )
         return Upstreams(home, jobs), sender
+
+    def _other_predictions(self) -> Elsewhere | None:
+        if self._shared is not None:
+            from txsse.predictions.shared import SharedPredictions
+
+            return SharedPredictions(self._shared, self._node)
+        return None
 
     # -- the end
 
