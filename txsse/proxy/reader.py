@@ -24,8 +24,9 @@ from txsse.wire.http1 import ResponseHead
 
 
 def cache_notes(result: str, reason: str = "", age: float | None = None) -> Headers:
-    """The fields that tell a client what the cache said."""
-    notes = [(b"X-Txsse-Cache", (f"{result.upper()}; reason={reason}" if reason else result.upper()).encode())]
+    """The fields that tell a client what the cache said. (Who has the cache left out knows why; a refusal says it.)"""
+    told = f"{result.upper()}; reason={reason}" if result == "uncacheable" else result.upper()
+    notes = [(b"X-Txsse-Cache", told.encode())]
     if age is not None:
         notes.append((b"Age", b"%d" % age))
     return notes

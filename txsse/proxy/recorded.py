@@ -124,7 +124,7 @@ class RecordedRequests:
             self._house.refuse(looked.claimed, asked.request, asked.downstream)
             return NOBODY
         if found is not None and found.error is not None:
-            self._house.refuse(found.error, asked.request, asked.downstream)
+            self._house.refuse(found.error, asked.request, asked.downstream, notes=cache_notes(found.result, found.reason, None))
             return NOBODY
         source = None if found is None else found.source
         asks = source is None and self._records(asked, found)
@@ -156,7 +156,7 @@ class RecordedRequests:
             return False
         # What is sent in place of a wait nobody is to follow.
         stand_ins, route = asked.route.stand_ins, asked.route
-        return stand_ins is None or route.backend.ready or stand_ins.instead(asked.request, streaming=asked.streaming) is None
+        return stand_ins is None or route.backend.ready or stand_ins.holds(asked.request, streaming=asked.streaming)
 
     def _run(self, asked: Asked, looked: Looked) -> Run:
         traits, route, found = asked.traits, asked.route, looked.found
