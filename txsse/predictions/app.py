@@ -138,7 +138,7 @@ class PredictionsApp:
         return answer
 
     async def _look(self, request: Request, model: Model, id: str) -> Body:
-        job = await self._meant.find(request, model, id)
+        job = await self._meant.find(model, id)
         if request.method == b"HEAD" or not wish_of(request).events:
             return _say(request, model, await job.document())
         check_form(model, wish_of(request))
@@ -147,7 +147,7 @@ class PredictionsApp:
         return answer
 
     async def _cancel(self, request: Request, model: Model, id: str) -> Body:
-        await (await self._meant.find(request, model, id)).end()
+        await (await self._meant.find(model, id)).end()
         return _say(request, model, {})
 
     # -- the answer

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 from twisted.web.resource import IResource
-from twisted.web.server import Request
 
 from txsse.config.model import Resume
 from txsse.errors import ProxyError
@@ -78,16 +77,16 @@ class Elsewhere(Protocol):
     gone.
     """
 
-    async def find(self, request: Request, model: Model, id: str) -> AnyJob | None:
+    async def find(self, model: Model, id: str) -> AnyJob | None:
         """The one of this name. ``None``: there is none."""
 
-    async def of_sid(self, request: Request, model: Model, sid: str, body: bytes) -> AnyJob | None:
+    async def of_sid(self, model: Model, sid: str, body: bytes) -> AnyJob | None:
         """The one whose events have ids that begin with *sid*.
 
         :param body: of the request, which has been read.
         """
 
-    async def claim(self, request: Request, model: Model, id: str, body: bytes) -> AnyJob | Claim:
+    async def claim(self, model: Model, id: str, body: bytes) -> AnyJob | Claim:
         """As :meth:`find`, for a request that makes it if there is none; then no other does, as far as that can be had."""
 
     def claim_new(self, model: Model) -> Claim:

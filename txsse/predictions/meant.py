@@ -40,7 +40,7 @@ class Meant:
         self._jobs = jobs
         self._sender = sender
 
-    async def find(self, request: Request, model: Model, id: str) -> AnyJob:
+    async def find(self, model: Model, id: str) -> AnyJob:
         """The prediction of this id.
 
         :raises ProxyError: there is none, or nobody can say; :exc:`PassedOn`: another process answers.
@@ -48,7 +48,7 @@ class Meant:
         name, elsewhere = Name(model.name, model.scope, id), self._jobs.elsewhere
         job: AnyJob | None = self._jobs.find(name)
         if job is None and elsewhere is not None:
-            job = await elsewhere.find(request, model, id)
+            job = await elsewhere.find(model, id)
         return job or self._jobs.missing(name)
 
     async def find_or_make(self, request: Request, model: Model, id: str, wish: Wish) -> tuple[AnyJob, bytes]:
@@ -59,7 +59,7 @@ class Meant:
         """
         fields = fields_of(request)
         asked, body = await self._read(request, fields, id)
-        found = await self._earlier(request, model, asked, fields, body)
+        found = await self._earlier(model, asked, fields, body)
         del body  # a long one is not needed twice
         if not isinstance(found, Claim):
             return _join(model, found, wish)
@@ -92,14 +92,14 @@ class Meant:
             raise Invalid(("body", "webhook_events_filter"), refused.reason) from None
         return asked, body
 
-    async def _earlier(self, request: Request, model: Model, asked: Asked, fields: Headers, body: bytes) -> AnyJob | Claim:
+    async def _earlier(self, model: Model, asked: Asked, fields: Headers, body: bytes) -> AnyJob | Claim:
         """The prediction that is meant by who has a part of it already, or has given it that id; or the right to make it."""
         named, elsewhere = ours(fields), self._jobs.elsewhere
         if named is not None:
             sid = named[0].decode("ascii")
             job: AnyJob | None = self._jobs.of_sid(sid, model.name, model.scope)
             if job is None and elsewhere is not None:
-                job = await elsewhere.of_sid(request, model, sid, body)
+                job = await elsewhere.of_sid(model, sid, body)
             job = job or self._jobs.missing(sid)
             if asked.id not in ("", job.name.id):
                 raise ProxyError("bad_cursor", "The cursor belongs to another prediction than the ID.")
@@ -109,7 +109,7 @@ class Meant:
         here = self._jobs.find(Name(model.name, model.scope, asked.id))
         if here is not None:
             return here
-        return Claim(asked.id, new_sid()) if elsewhere is None else await elsewhere.claim(request, model, asked.id, body)
+        return Claim(asked.id, new_sid()) if elsewhere is None else await elsewhere.claim(model, asked.id, body)
 
     async def _make(self, request: Request, model: Model, asked: Asked, claim: Claim, wish: Wish) -> tuple[AnyJob, bytes]:
         check_form(model, wish)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 from twisted.internet.defer import CancelledError
-from twisted.web.server import Request
 
 from txsse.errors import ProxyError
 from txsse.predictions.elsewhere import Claim
@@ -52,7 +51,7 @@ class SharedPredictions:
         self._node = node
         self._readers: Counter[str] = Counter()
 
-    async def find(self, request: Request, model: Model, id: str) -> FarJob | None:
+    async def find(self, model: Model, id: str) -> FarJob | None:
         name = Name(model.name, model.scope, id)
         try:
             claimed = await self.claims.find(_key(name))
@@ -60,13 +59,13 @@ class SharedPredictions:
             raise unreachable() from None
         return None if claimed is None else await self._open(model, claimed.sid, name) or _gone()
 
-    async def of_sid(self, request: Request, model: Model, sid: str, body: bytes) -> FarJob | None:
+    async def of_sid(self, model: Model, sid: str, body: bytes) -> FarJob | None:
         found = await self._found(sid)
         if found is None or not _belongs(found.meta, model):
             return None
         return self._far(model, sid, Name(model.name, model.scope, _id_of(found.meta)), found)
 
-    async def claim(self, request: Request, model: Model, id: str, body: bytes) -> FarJob | SharedClaim:
+    async def claim(self, model: Model, id: str, body: bytes) -> FarJob | SharedClaim:
         name = Name(model.name, model.scope, id)
         mine = self._new_claim(model, name)
         earlier: Claimed | None = None

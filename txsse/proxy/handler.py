@@ -368,7 +368,8 @@ class Proxy:
         if error.code:
             self.metrics.rejections[error.code] += 1
         if not self._reception.stand_in(conductor, error, ours):
-            conductor.tally.bytes_out += send_error(error, request.head, request.path, conductor.route, ours, conductor.downstream)
+            about = (error, request.head, request.path, conductor.route, ours, conductor.downstream)
+            conductor.tally.bytes_out += send_error(*about, dialect=conductor.dialect)
 
     def instead_of_waiting(self, conductor: Conductor) -> Instead | None:
         return self._reception.instead(conductor)

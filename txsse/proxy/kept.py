@@ -120,6 +120,10 @@ class Kept:
             from txsse.predictions.shared import SharedPredictions
 
             return SharedPredictions(self._shared, self._node)
+        if self._peers is not None:
+            from txsse.predictions.peers import PeerPredictions
+
+            return PeerPredictions(self._house, self._peers)
         return None
 
     # -- the end

@@ -7,7 +7,7 @@ keepalives and flow control as for any upstream. Where that one is gone, so is t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from txsse.config import model
@@ -123,6 +123,11 @@ class Peers:
         """The way to who keeps the stream of this id; ``None``: we do, or nobody we know of."""
         name, mark, _ = sid.partition("~")
         return self._routes.get(name) if mark and name != self.node else None
+
+    @property
+    def others(self) -> Collection[BoundRoute]:
+        """The ways to all of them."""
+        return self._routes.values()
 
     def close(self) -> None:
         for backend in self._backends:
