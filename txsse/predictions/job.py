@@ -59,6 +59,7 @@ class Job:
 
     :param sid: 128 random bits; the ids of its events begin with it.
     :param ended: told of its end.
+    :ivar created: on the clock of *alarms*.
     :ivar background: it goes on without followers.
     :ivar sharing: set before its first event, if other machines are to know of it.
     :ivar followers: who reads its events or waits for its end.
@@ -68,6 +69,7 @@ class Job:
         self.name = name
         self.sid = sid
         self.resume = resume
+        self.created = alarms.seconds()
         self.background = False
         self.followers = 0
         self.sharing: Sharing | None = None

@@ -147,7 +147,7 @@ class Proxy:
             strip=self._strip,
         )
         kept = Kept(house, self._store, self._cache_lookup)
-        self.metrics.streams_view = lambda: self.stream_control
+        self.metrics.streams_view = lambda: kept.control if self.keeps_streams or kept.predictions is not None else None
         return kept
 
     def _bind(self, route: model.Route, backends: dict[str, Backend], trusted: TrustedProxies) -> BoundRoute:

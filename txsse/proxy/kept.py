@@ -25,6 +25,7 @@ from txsse.recordings.opening import open_store
 
 if TYPE_CHECKING:
     from txsse.predictions.elsewhere import Elsewhere
+    from txsse.predictions.job import Job
     from txsse.predictions.upstream import Upstreams
     from txsse.proxy.shared import Shared
     from txsse.recordings.lookup import CacheLookup
@@ -53,7 +54,7 @@ class Kept:
         self._shared = self._share(node)
         self._peers = self._make_peers(configuration.server)
         resumption = Resumption(self.streams, self._count_resume, node)
-        self.control = StreamControl(resumption, self._peers, self._shared, alarms, time.time, self._routes, house.scope_of)
+        self.control = StreamControl(resumption, self._peers, self._shared, alarms, time.time, self._routes, house.scope_of, self._jobs)
         self.returning = Returning(house, resumption, self._peers, self._shared)
         self.recorded = RecordedRequests(house, caching, resumption, opened.quota, self.returning, self._shared)
         self.predictions: Upstreams | None = None
@@ -77,6 +78,9 @@ class Kept:
             return None
         trusted = TrustedProxies.parse(server.trusted_proxies)
         return Peers(server.node, server.peers, self._house.backend, self._house.instance, trusted)
+
+    def _jobs(self) -> Iterable[Job]:
+        return () if self.predictions is None else self.predictions.jobs
 
     def _routes(self) -> Iterable[BoundRoute]:
         return self._house.table().routes
