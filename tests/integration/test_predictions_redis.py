@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Generator
-from pathlib import Path
 
 import pytest
 import pytest_twisted  # type: ignore[import-untyped]  # ships no types
@@ -14,7 +13,7 @@ from tests.integration.bench import SSE
 from tests.integration.nodes import LEASE, Nodes, World, shared
 from tests.integration.predicting import ASYNC, ROUTE, ask, begin, document, given, is_whole, numbers, output, seen, told, until_status
 from tests.redis.server import RedisServer
-from txsse.testing import sleep
+from txsse.testing import eventually, sleep
 
 OTHER = "Authorization: Bearer another"
 
@@ -101,6 +100,23 @@ async def test_of_two_at_the_same_moment_one_is_made(world: World) -> None:
     assert world.asked == 1
 
 
+async def test_a_request_that_came_to_nothing_leaves_its_id_to_others(world: World) -> None:
+    refused = await ask(world, "a", "PUT", "/nothing", body={})
+    assert (await refused.complete()).status == 422
+    client = await ask(world, "b", "PUT", "/nothing", SSE, body=given(2, 0))
+    await client.complete()
+    assert is_whole(client, 1, 2)
+
+
+async def test_a_long_one_is_told_elsewhere_in_order_to_its_document(world: World) -> None:
+    client = await ask(world, "a", "PUT", "/long", SSE, body=given(10_000, 0))
+    await client.complete(timeout=20)
+    reader = await ask(world, "b", "GET", "/long", SSE)
+    await reader.complete(timeout=10)
+    assert is_whole(client, 1, 10_000) and is_whole(reader, 1, 10_000)
+    assert (await document(world, "c", "long"))["output"] == output(10_000)
+
+
 async def test_who_follows_it_elsewhere_follows_it(world: World) -> None:
     client = await ask(world, "a", "PUT", "/follow", SSE, body=given(1000))
     await seen(client)
@@ -117,20 +133,7 @@ async def test_who_follows_it_elsewhere_follows_it(world: World) -> None:
 # -- when something fails
 
 
-@pytest_twisted.async_yield_fixture()  # type: ignore[untyped-decorator]
-async def fragile(start_redis: Callable[[], RedisServer], tmp_path: Path) -> AsyncIterator[tuple[World, RedisServer]]:
-    """Nodes and a Redis that belong to one test alone."""
-    redis = start_redis()
-    nodes = Nodes(tmp_path, "abc", more=shared(redis), first=ROUTE)
-    world = World(reactor, nodes)
-    await world.upstream.open()
-    yield world, redis
-    await world.close()
-    nodes.stop()
-
-
-async def test_what_nodes_made_that_die_or_stand_still_has_failed(fragile: tuple[World, RedisServer]) -> None:
-    world, _ = fragile
+async def test_what_nodes_made_that_die_or_stand_still_has_failed(world: World) -> None:
     await begin(world, "a", "killed", given(1000), 4)
     frozen = await begin(world, "c", "frozen", given(50, 0.2), 4)
     readers = [await ask(world, "b", "GET", f"/{id}", SSE) for id in ("killed", "frozen")]
@@ -158,10 +161,10 @@ async def test_what_nodes_made_that_die_or_stand_still_has_failed(fragile: tuple
     world.nodes.thaw("c")
     await frozen.complete(timeout=25)
     assert is_whole(frozen, 1, 50), "who follows it where it is made goes on"
+    world.nodes.start("a")
 
 
-async def test_who_follows_it_where_it_is_made_does_not_notice_that_redis_fails(fragile: tuple[World, RedisServer]) -> None:
-    world, redis = fragile
+async def test_who_follows_it_where_it_is_made_does_not_notice_that_redis_fails(world: World, redis: RedisServer) -> None:
     client = await begin(world, "a", "flushed", given(60), 4)
     reader = await ask(world, "b", "GET", "/flushed", SSE)
     await seen(reader, 4)
@@ -180,7 +183,15 @@ async def test_who_follows_it_where_it_is_made_does_not_notice_that_redis_fails(
     await client.complete()
     assert is_whole(client, 1, 60)
     redis.start()
-    await begin(world, "a", "after", given(60), 4)
+    await begin(world, "a", "after", given(1000), 4)
     while "code" in (found := await document(world, "b", "after")):
         await sleep(world.reactor, 0.02)
     assert found["status"] == "processing"
+    last = await ask(world, "b", "GET", "/after", SSE)
+    await seen(last)
+    world.nodes["a"].ask_to_stop()
+    await last.complete()
+    assert last.events[-1].type == "completed" and told(last)[-1]["status"] == "failed", "a drain ends it, and says so"
+    assert await document(world, "b", "after") == told(last)[-1]
+    await eventually(world.reactor, lambda: world.nodes["a"].returncode is not None)
+    world.nodes.start("a")
