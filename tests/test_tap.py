@@ -191,14 +191,17 @@ def test_check_opens_the_files_too(tmp_path: Path, capsys: pytest.CaptureFixture
     pem.write_text("nonsense")
     keys.write_text("in the clear")
     file.write_text(f'[auth]\nkeys_file = "{keys}"\n' + FILE.replace("http:", "https:") + f'tls.ca_file = "{pem}"\n')
+    with file.open("a") as more:
+        more.write(f'[store]\nkind = "redis"\nurl = "rediss://cache"\nca_file = "{pem}"\n')
     with pytest.raises(SystemExit) as ended:
         Options().parseOptions(["--config", str(file), "--check"])
     assert ended.value.code == 2
     told = capsys.readouterr()
     assert told.out == ""
-    first, second = told.err.splitlines()
+    first, second, third = told.err.splitlines()
     assert first.startswith(f"sse-proxy: auth.keys_file: {keys}, line 1: ")
     assert second == f"sse-proxy: upstream llama: tls.ca_file: {pem} holds no PEM certificate"
+    assert third == f"sse-proxy: store.ca_file: {pem} holds no PEM certificate"
 
 
 def test_a_file_that_holds_something_else_ends_with_2_and_the_upstreams_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

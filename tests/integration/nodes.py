@@ -13,7 +13,7 @@ from twisted.internet import reactor
 
 from tests.integration.bench import CHAT, DONE
 from tests.integration.caching import KEY, STOP, question, says
-from tests.integration.process import Ports, Proxy
+from tests.integration.process import Proxy, reserve
 from tests.redis.server import RedisServer
 from txsse.testing import (
     LAST_CHUNK,
@@ -105,19 +105,17 @@ class Nodes:
             raise
 
     def _reserve(self) -> int:
-        """A port that nobody is given meanwhile: a node needs a second to listen, and comes back after it was killed."""
-        reserved = socket.socket()
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        reserved.bind(("127.0.0.1", 0))
+        reserved, port = reserve()
         self._reserved.append(reserved)
-        port: int = reserved.getsockname()[1]
         return port
 
     def start(self, name: str) -> None:
         """Also again, after it was killed; returns when it listens."""
         self._started += 1
+        if name in self._proxies:
+            self._proxies[name].stop()
         configuration = LISTEN.format(name=name, more=self._server) + self._more
-        ports = Ports(main=self.main, listen=self._ports[name])
+        ports = {"main": self.main, "listen": self._ports[name]}
         self._proxies[name] = Proxy(configuration, self._folder, f"{name}{self._started}", ports)
 
     def port_of(self, name: str) -> int:

@@ -11,8 +11,9 @@ import pytest_twisted  # type: ignore[import-untyped]  # ships no types
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from tests.integration.bench import error_of, last_error
-from tests.integration.nodes import GRACE, JSON, STREAM, Nodes, World, is_whole, numbers, words
+from tests.integration.bench import CHAT, error_of, last_error
+from tests.integration.caching import KEY
+from tests.integration.nodes import GRACE, JSON, NUMBERED, STREAM, Nodes, World, is_whole, numbers, sid_of, words
 from txsse.testing import sleep
 
 OTHER = "Authorization: Bearer another"
@@ -81,6 +82,61 @@ async def test_the_same_request_with_a_cursor_goes_on_elsewhere(world: World) ->
     again = await world.post("b", body, f"Last-Event-ID: {sid}.2")
     await again.complete()
     assert is_whole(again, 3, 15)
+    assert world.asked == 1
+
+
+async def test_a_request_that_must_not_be_made_twice_is_made_once(world: World) -> None:
+    body, key = words(15), "Idempotency-Key: once"
+    client, sid = await world.begin("a", body, 2, key)
+    again = await world.post("b", body, key)
+    await again.complete()
+    assert is_whole(again, 1, 15) and sid_of(again) == sid
+    await client.complete()
+    late = await world.post("b", body, key)
+    await late.complete()
+    assert is_whole(late, 1, 15)
+    other = await world.call("b", "POST", CHAT, key, body=words(1))
+    assert (other.status, error_of(other.body)["code"]) == (422, "idempotency_conflict")
+    background = await world.call("b", "POST", CHAT, key, "Prefer: respond-async", body=body)
+    assert (background.status, background.header("x-txsse-stream")) == (202, sid.encode())
+    strangers = await world.post("b", body, key, key=OTHER)
+    await strangers.complete()
+    assert sid_of(strangers).startswith("b~")
+    assert world.asked == 2
+
+
+async def test_of_two_at_the_same_moment_at_one_proxy_one_is_made(world: World) -> None:
+    body, both = words(5), [await world.client("b") for _ in range(2)]
+    for client in both:
+        client.post(CHAT, body, ["Content-Type: application/json", NUMBERED, KEY, "Idempotency-Key: same moment"])
+    for client in both:
+        await client.complete()
+        assert is_whole(client, 1, 5)
+    assert world.asked == 1
+
+
+async def test_only_a_proxy_hears_whether_a_key_is_known_and_only_of_its_clients(world: World) -> None:
+    key, route = "Idempotency-Key: secret", STREAM + "?claim=main"
+    client, sid = await world.begin("a", words(2, 0), 1, key)
+    known = await world.call("a", "GET", route, "X-Txsse-Hop: b", key)
+    assert (known.status, known.header("x-txsse-stream")) == (204, sid.encode())
+    for asked in ((route, key), (route, "X-Txsse-Hop: b"), (STREAM + "?claim=other", "X-Txsse-Hop: b", key)):
+        assert (await world.call("a", "GET", *asked)).status == 404, asked
+    strangers = await world.call("a", "GET", route, "X-Txsse-Hop: b", key, key=OTHER)
+    assert (strangers.status, strangers.header("x-txsse-stream")) == (204, None)
+    await client.complete()
+
+
+async def test_a_proxy_that_stands_still_does_not_hold_a_request_up(own: Callable[..., World]) -> None:
+    world = own()
+    await world.upstream.open()
+    world.nodes.freeze("a")
+    body = words(3, 0)
+    for _ in range(2):
+        client = await world.post("b", body, "Idempotency-Key: alone")
+        await client.complete()
+        assert is_whole(client, 1, 3)
+    world.nodes.thaw("a")
     assert world.asked == 1
 
 

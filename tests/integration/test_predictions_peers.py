@@ -99,6 +99,7 @@ async def test_the_predictions_of_a_proxy_that_is_gone_have_failed(tmp_path: Pat
             (waits, 502, "owner_lost"),
             (await ask(world, "b", "GET", "/" + id), 502, "owner_lost"),
             (await ask(world, "b", "GET", "/" + id, SSE), 502, "owner_lost"),
+            (await ask(world, "b", "GET", "/killed", SSE, f"Last-Event-ID: {reader.events[-2].id}"), 502, "owner_lost"),
             (await ask(world, "b", "GET", "/killed"), 503, "upstream_unavailable"),
         ):
             assert ((await client.complete()).status, json.loads(client.body)["code"]) == (status, code)

@@ -32,7 +32,19 @@ from tests.integration.nodes import (
 )
 from tests.redis.server import RedisServer
 from tests.upstream.certificates import Authority, names
-from txsse.testing import STREAM_HEAD, RecordingClient, UpstreamConnection, answer, chunk, eventually, free_port, sleep
+from txsse.testing import (
+    LAST_CHUNK,
+    STREAM_HEAD,
+    Gate,
+    RecordingClient,
+    UpstreamConnection,
+    answer,
+    chunk,
+    eventually,
+    free_port,
+    head,
+    sleep,
+)
 
 NOBODY = "b~" + 22 * "x"
 OTHER = "Authorization: Bearer another"
@@ -225,7 +237,7 @@ async def test_a_cursor_of_the_upstreams_own_is_found_elsewhere(world: World) ->
     await eventually_last(world, sid, 3)
     again = await world.read("b", sid, "Last-Event-ID: two")
     await again.contains(b"[DONE]")
-    assert unspoken(again) == b"id: three\ndata: {}\n\n" + DONE
+    assert unspoken(again) == b"id: three\ndata: {}\n\nid: %b.4\n" % sid.encode() + DONE
     answer = await world.call("b", "GET", STREAM + sid, "Last-Event-ID: four")
     assert (answer.status, error_of(answer.body)["code"]) == (400, "bad_cursor")
 
@@ -295,14 +307,28 @@ async def test_what_is_shared_is_shown(world: World) -> None:
     await world.call("b", "DELETE", STREAM + sid)
 
 
-async def test_a_stream_of_which_nothing_has_come_yet_is_read_elsewhere(world: World) -> None:
-    client = await world.post("a", words(3, wait=0.6))
-    await client.head()
+async def test_a_stream_of_which_nothing_but_the_head_has_come_is_read_elsewhere(world: World) -> None:
+    async def slowly(connection: UpstreamConnection) -> None:
+        await connection.request()
+        fields = ["Content-Type: text/event-stream; of=a", "Content-Language: de", "Set-Cookie: a=b", "Transfer-Encoding: chunked"]
+        connection.send(head("HTTP/1.1 206 Partial", fields))
+        await until_read.wait()
+        connection.send(chunk(b"data: 1\n\n") + chunk(DONE) + LAST_CHUNK)
+
+    until_read = Gate()
+    world.upstream.script = slowly
+    client = await world.post("a", question())
+    here = await client.head()
     reader = await world.read("b", sid_of(client))
-    assert (await reader.head()).status == 200
+    there = await reader.head()
     assert not reader.events
+    assert there.status == here.status == 206
+    for name in ("content-type", "content-language", "cache-control", "x-accel-buffering"):
+        assert there.header(name) == here.header(name), name
+    assert there.header("content-language") == b"de" and there.header("set-cookie") is None
+    until_read.open()
     await reader.complete()
-    assert is_whole(reader, 1, 3)
+    assert unspoken(reader) == unspoken(client)
 
 
 # -- when something fails
@@ -388,23 +414,43 @@ async def test_direct_readers_do_not_notice_that_redis_fails_and_the_others_end_
     assert is_whole(again, 2, 20)
 
 
-async def test_a_redis_that_cannot_show_its_certificate_is_not_used(start_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    _, file = authority.issue("redis", names("localhost"))
-    port = free_port()
-    start_redis(
-        "--tls-port",
-        str(port),
-        "--tls-cert-file",
-        file,
-        "--tls-key-file",
-        file,
-        "--tls-auth-clients",
-        "no",
-        "--tls-ca-cert-file",
-        authority.ca_file,
-    )
-    world = World(reactor, Nodes(tmp_path, "a", more=f'[store]\nkind = "redis"\nurl = "rediss://localhost:{port}"\n'))
+@pytest.fixture
+def start_tls(start_redis: Callable[..., RedisServer], tmp_path: Path) -> Callable[..., World]:
+    """Starts a Redis whose certificate a private authority has issued, and nodes that may be told of that (*trusting*)."""
+
+    def start(nodes: str, *, trusting: bool) -> World:
+        authority = Authority(tmp_path)
+        _, file = authority.issue("redis", names("localhost"))
+        port, store = free_port(), '[store]\nkind = "redis"\n'
+        who = ["--tls-cert-file", file, "--tls-key-file", file, "--tls-auth-clients", "no", "--tls-ca-cert-file", authority.ca_file]
+        start_redis("--tls-port", str(port), *who)
+        store += f'url = "rediss://localhost:{port}"\n' + (f'ca_file = "{authority.ca_file}"\n' if trusting else "")
+        return World(reactor, Nodes(tmp_path, nodes, more=store))
+
+    return start
+
+
+async def test_over_tls_a_redis_of_a_private_authority_is_shared(start_tls: Callable[..., World]) -> None:
+    world = start_tls("ab", trusting=True)
+    try:
+        await world.upstream.open()
+        client, sid = await world.begin("a", words(15), 2)
+        reader = await world.read("b", sid)
+        await reader.complete()
+        assert is_whole(reader, 1, 15)
+        body = words(3, 0)
+        for node, verdict in (("a", b"MISS"), ("b", b"HIT")):
+            client = await world.post(node, body, CACHED)
+            await client.complete()
+            assert client.response.header("x-txsse-cache") == verdict
+        assert world.asked == 2
+    finally:
+        await world.close()
+        world.nodes.stop()
+
+
+async def test_a_redis_that_cannot_show_its_certificate_is_not_used(start_tls: Callable[..., World]) -> None:
+    world = start_tls("a", trusting=False)
     try:
         await world.upstream.open()
         client, _ = await world.begin("a", words(3, 0))

@@ -235,6 +235,23 @@ async def test_x3_nor_what_only_a_query_can_hold(query: str, bench: Bench) -> No
     assert (client.response.status, error_of(client.body)["code"]) == (400, "bad_cursor")
 
 
+@pytest.mark.parametrize("cursor", ["{sid}.x", "{sid}.-5", "{unknown}.x"])
+async def test_x3_nor_does_a_post_with_it_become_a_new_request(cursor: str, bench: Bench) -> None:
+    sid = await finished(bench, 2)
+    client = await post(bench, question(), "main", f"Last-Event-ID: {cursor.format(sid=sid, unknown='U' * 22)}")
+    await client.complete()
+    assert (client.response.status, error_of(client.body)["code"]) == (400, "bad_cursor")
+    assert len(bench.upstream.requests) == 1
+
+
+async def test_x3_but_one_with_an_id_of_somebody_elses_is_theirs(bench: Bench) -> None:
+    await bench.play(turns(stream(told("hi"))))
+    client = await post(bench, question(), "main", "Last-Event-ID: abc")
+    await client.complete()
+    assert (client.response.status, client.body) == (200, told("hi"))
+    assert bench.upstream.requests[-1].header("last-event-id") == b"abc"
+
+
 async def test_x3_a_cursor_ahead_of_a_stream_that_runs_waits_for_what_comes(bench: Bench) -> None:
     gate = Gate()
     await bench.play(turns(live(event(1), gate, event(2))))
@@ -313,6 +330,14 @@ async def test_x5_where_nothing_is_kept_only_what_comes_is_sent_and_the_gap_told
     for client, expected in ((first, (1, 2, 3)), (second, (3,))):
         await client.contains(event(3))
         assert client.body == numbered(sid, *expected)
+
+
+async def test_x5_and_when_that_is_over_there_is_nothing_to_come_back_to(bench: Bench) -> None:
+    sid = await finished(bench, 2, "nothing")
+    for cursor in (None, f"{sid}.1"):
+        client = await told_all(bench, sid, cursor)
+        assert (client.response.status, error_of(client.body)["code"]) == (410, "stream_gone")
+    assert (await back(bench, sid, f"{sid}.2")).response.status == 204
 
 
 # X6, X7, X8: many events, many readers
@@ -410,7 +435,7 @@ async def test_x9_grace_waits_for_a_reader_to_come_back(bench: Bench) -> None:
     client.close()
     assert 0.5 < await connection.gone() - left < 1.2
     found = await state(bench, sid)
-    assert (found["state"], found["error"]["code"], found["last"]) == ("error", "cancelled", 1)
+    assert (found["state"], found["error"]["code"], found["last"]) == ("error", "cancelled", 2)
 
 
 async def test_x9_continue_runs_to_its_end_and_can_be_replayed(bench: Bench) -> None:
@@ -516,6 +541,22 @@ async def test_upstreams_own_ids_stay_and_are_cursors(bench: Bench) -> None:
     assert (await back(bench, sid, "d")).response.status == 400
 
 
+async def test_where_upstream_gives_ids_to_some_the_others_have_ours_for_those_who_come_back(bench: Bench) -> None:
+    parts = [b"id: a\ndata: 1\n\n", b"data: 2\n\n", b"data: 3\n\n"]
+    await bench.play(turns(stream(*parts)))
+    client = await ask(bench)
+    await client.complete()
+    sid = sid_of(client)
+    assert client.body == b"".join(parts), "what comes after its ids is for upstream to say, to who asks there again"
+    rest = b"id: %b.2\n%bid: %b.3\n%b" % (sid.encode(), parts[1], sid.encode(), parts[2])
+    assert (await told_all(bench, sid, "a")).body == rest
+    assert (await back(bench, sid, f"{sid}.3")).response.status == 204, "so that an EventSource comes to an end"
+    knowing = await post(bench, question(), "main", IDS)
+    await knowing.complete()
+    sid = sid_of(knowing)
+    assert [each.id for each in knowing.events] == ["a", f"{sid}.2", f"{sid}.3"]
+
+
 async def test_an_event_that_is_too_long_to_be_kept_passes_and_ends_the_coming_back(bench: Bench) -> None:
     long = event(2, 3_000_000)
     gate = Gate()
@@ -553,6 +594,7 @@ async def test_an_error_is_the_last_event_and_who_has_it_need_not_come_back(benc
     again = await back(bench, sid, client.events[-2].id)
     await is_cut(again)
     assert [each.id for each in again.events] == [last.id]
+    assert again.response.header("x-stream-last") == last.id.rpartition(".")[2].encode()
     assert (await back(bench, sid, last.id)).response.status == 204
     found = await state(bench, sid)
     assert (found["state"], found["error"]["code"]) == ("error", "upstream_disconnected")
@@ -643,6 +685,8 @@ async def test_respond_async_is_answered_at_once_and_runs_on(bench: Bench) -> No
     assert (response.status, response.header("preference-applied")) == (202, b"respond-async")
     sid = sid_of(client)
     assert json.loads(response.body)["id"] == sid
+    await bench.upstream.until(lambda: bench.upstream.requests)
+    assert bench.upstream.requests[0].header("prefer") is None, "a proxy behind us would answer 202 as well"
     again = await post(bench, body, "cancel", "Prefer: respond-async", "Idempotency-Key: background")
     assert (await again.complete()).status == 202
     assert sid_of(again) == sid

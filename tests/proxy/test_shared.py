@@ -152,6 +152,25 @@ def test_what_is_not_kept_any_more_is_skipped_or_refused() -> None:
     assert world.counted + strict.counted == ["gap", "gap", "resumed"]
 
 
+@pytest.mark.parametrize(("terminal", "expected"), [(DONE, "stream_gone"), (OWNER_LOST, "owner_lost")])
+def test_where_nothing_is_left_to_tell_it_is_gone(terminal: Terminal, expected: str) -> None:
+    world = World()
+    world.there_is(5, terminal, first=6)
+    error = world.place(Cursor(1))
+    assert code(error) == expected
+    world.there_is(5, FAILED, first=6)
+    spot = world.place(Cursor(1))
+    assert isinstance(spot, Spot) and (spot.after, spot.gap) == (5, 4), "the error is left"
+    assert world.counted == ["gone", "gap"]
+
+
+def test_an_error_that_cannot_be_told_in_the_stream_is_told_instead_of_it() -> None:
+    world = World()
+    world.there_is(5, FAILED, dialect="sse")
+    assert isinstance(world.place(Cursor(4)), Spot)
+    assert code(world.place(Cursor(5))) == FAILED.code
+
+
 def test_readers_here_are_counted() -> None:
     world = World(max_readers=2)
     world.there_is(5)

@@ -14,6 +14,7 @@ from tests.redis.node import Node
 from tests.redis.server import RedisServer
 from tests.redis.streams import Keeper, Reader, a_sid, piece_of
 from tests.redis.test_journal import OpenJournal, begin, read, write
+from tests.timing import BUSY
 from txsse.redis.journal import Journal
 from txsse.redis.outbox import MOST_WAITING
 from txsse.redis.records import DONE, Batch
@@ -70,7 +71,7 @@ async def begun(journal: Journal, sid: str) -> None:
 async def test_the_streams_of_a_killed_node_end_within_its_lease(redis: RedisServer, theirs: Journal, start_node: StartNode) -> None:
     sids = [a_sid() for _ in range(3)]
     node = start_node(redis, *sids)
-    await eventually(CLOCK, lambda: "up" in node.said, 20)
+    await eventually(CLOCK, lambda: "up" in node.said, 60)
     await eventually(CLOCK, lambda: theirs._link.available)
     for sid in sids:
         await begun(theirs, sid)
@@ -82,7 +83,7 @@ async def test_the_streams_of_a_killed_node_end_within_its_lease(redis: RedisSer
     for each in readers:
         assert await each.end(CLOCK) == "owner_lost"
         assert each.gaps == []
-    assert CLOCK.seconds() - began < LEASE + 1
+    assert CLOCK.seconds() - began < LEASE + BUSY
     late = read(theirs, sids[0])
     assert await late.end(CLOCK) == "owner_lost"
     assert late.last == readers[0].last
@@ -92,7 +93,7 @@ async def test_the_streams_of_a_killed_node_end_within_its_lease(redis: RedisSer
 async def test_a_stream_of_a_dead_node_that_is_only_looked_up_ends_too(redis: RedisServer, theirs: Journal, start_node: StartNode) -> None:
     sid = a_sid()
     node = start_node(redis, sid)
-    await eventually(CLOCK, lambda: "up" in node.said, 20)
+    await eventually(CLOCK, lambda: "up" in node.said, 60)
     await eventually(CLOCK, lambda: theirs._link.available)
     await begun(theirs, sid)
     await node.kill()
@@ -106,7 +107,7 @@ async def test_a_stream_of_a_dead_node_that_is_only_looked_up_ends_too(redis: Re
 async def test_a_node_that_was_frozen_is_fenced_when_it_thaws(redis: RedisServer, theirs: Journal, start_node: StartNode) -> None:
     sids = [a_sid(), a_sid()]
     node = start_node(redis, *sids)
-    await eventually(CLOCK, lambda: "up" in node.said, 20)
+    await eventually(CLOCK, lambda: "up" in node.said, 60)
     await eventually(CLOCK, lambda: theirs._link.available)
     for sid in sids:
         await begun(theirs, sid)
@@ -130,7 +131,7 @@ async def test_a_node_that_was_frozen_is_fenced_when_it_thaws(redis: RedisServer
 async def test_a_node_that_is_frozen_for_less_than_its_lease_goes_on(redis: RedisServer, theirs: Journal, start_node: StartNode) -> None:
     sid = a_sid()
     node = start_node(redis, sid)
-    await eventually(CLOCK, lambda: "up" in node.said, 20)
+    await eventually(CLOCK, lambda: "up" in node.said, 60)
     await eventually(CLOCK, lambda: theirs._link.available)
     await begun(theirs, sid)
     reader = read(theirs, sid)
@@ -149,7 +150,7 @@ async def test_without_redis_the_owner_goes_on_and_readers_elsewhere_are_told(re
     began = CLOCK.seconds()
     write(share, 5)
     assert await reader.end(CLOCK) == "owner_lost"
-    assert CLOCK.seconds() - began < 2 * LEASE
+    assert CLOCK.seconds() - began < 2 * LEASE + BUSY
     assert share.shared
     write(share, 12, MOST_WAITING // 10)
     await eventually(CLOCK, lambda: keeper.losses == ["behind"])
@@ -277,9 +278,9 @@ async def test_a_message_that_is_lost_is_healed(redis: RedisServer, ours: Journa
     lost = [piece_of(number) for number in (6, 7)]
     ends = Batch.unpack(Batch(6, b"".join(lost), _ends(lost)).pack())
     await ours._link.run(
-        APPEND, [meta_key(share.sid), pieces_key(share.sid)], [ours.name, 60_000, 7, 1, ends.pack(), b"a channel of nobody"]
+        APPEND, [meta_key(share.sid), pieces_key(share.sid)], [ours.name, 60_000, 7, 1, ends.pack(), b"a channel of nobody", b""]
     )
-    await reader.until(CLOCK, 7, LEASE)
+    await reader.until(CLOCK, 7)
     write_from(share, 8)
     share.finish(DONE)
     assert await reader.end(CLOCK) == ""

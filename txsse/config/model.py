@@ -370,6 +370,7 @@ class Store:
         Kind.STORE,
     )
     max_bytes: int = size(64 * MIB, "of all recordings; over it the ones that were not used for the longest time go", positive=True)
+    ca_file: str = text("", "with `rediss://`, PEM file of the authorities to trust; empty = the system's", Kind.FILE)
 
 
 @attrs.frozen

@@ -17,7 +17,7 @@ from txsse.predictions.retold import COMPLETED, Retold, completed, failure, lost
 from txsse.proxy.shared import unreachable
 from txsse.recordings.numbering import number
 from txsse.redis.errors import RedisError
-from txsse.redis.records import GONE, OWNER_LOST, UNSHARED, Batch, Snapshot, Terminal
+from txsse.redis.records import GONE, OWNER_LOST, UNSHARED, Batch, Head, Snapshot, Terminal
 from txsse.web.events import Encoded
 
 if TYPE_CHECKING:
@@ -194,6 +194,9 @@ class FarReading(AsyncIterator[Encoded]):
             return lost_document(self._job.name.id, error_of(OWNER_LOST))
 
     # -- from the journal
+
+    def began(self, head: Head | None) -> None:
+        """It is the same for all."""
 
     def pieces(self, batch: Batch) -> None:
         events = batch.pieces()

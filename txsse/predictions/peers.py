@@ -20,16 +20,19 @@ from txsse.errors import ProxyError
 from txsse.exchange import actions as act
 from txsse.front.limits import Budget
 from txsse.front.resource import WebResponse
+from txsse.interfaces import Request
 from txsse.predictions.elsewhere import Claim, PassedOn
 from txsse.predictions.retold import completed, lost_document
-from txsse.predictions.survey import Found, Survey
 from txsse.predictions.upstream import UpstreamModel, short_path
 from txsse.proxy.admission import takes_events
 from txsse.proxy.house import House
+from txsse.proxy.inquiry import Found
 from txsse.proxy.peers import HOP, PeerForwarder, Peers
 from txsse.proxy.routes import BoundRoute
 from txsse.proxy.streams import new_sid
-from txsse.wire.headers import get
+from txsse.recordings.cursor import ours
+from txsse.wire.headers import get, without
+from txsse.wire.http1 import RequestHead, ResponseHead
 
 if TYPE_CHECKING:
     from txsse.predictions.elsewhere import AnyJob
@@ -37,6 +40,17 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT: Final = 600.0
 """Seconds for which another proxy is waited for that waits for the end of a prediction."""
+
+_NOT_ASKED: Final = (
+    b"accept",
+    b"content-encoding",
+    b"content-length",
+    b"content-type",
+    b"expect",
+    b"last-event-id",
+    b"prefer",
+    b"transfer-encoding",
+)
 
 
 class PeerPredictions:
@@ -48,11 +62,9 @@ class PeerPredictions:
 
     async def find(self, model: Model, id: str) -> AnyJob | None:
         found = await self._look(model, id)
-        if found.at is not None:
-            raise self._passed_on(found.at, model, id)
-        if found.gone:
-            raise ProxyError("stream_gone", "This prediction is not kept any more. To make it again, send its input without a cursor.")
-        if found.silent:
+        if found.way is not None:
+            raise self._passed_on(found.way, model, id)
+        if not found.complete:
             text = "Not all proxies can be reached that may have this prediction. Try again in a moment."
             raise ProxyError("upstream_unavailable", text, status=503)
         return None
@@ -65,8 +77,8 @@ class PeerPredictions:
 
     async def claim(self, model: Model, id: str, body: bytes) -> AnyJob | Claim:
         found = await self._look(model, id)
-        if found.at is not None:
-            raise self._passed_on(found.at, model, id, body)
+        if found.way is not None:
+            raise self._passed_on(found.way, model, id, body)
         return Claim(id, new_sid(self._peers.node))
 
     def claim_new(self, model: Model) -> Claim:
@@ -78,10 +90,11 @@ class PeerPredictions:
         return None if _has_come_from_peer(model) else self._peers.keeper(id)
 
     async def _look(self, model: Model, id: str) -> Found:
-        keeper = self._keeper(model, id)
+        named = ours(_of(model).request.head.headers)
+        keeper = self._keeper(model, id) or (None if named is None else self._keeper(model, named[0].decode("ascii")))
         if keeper is not None or _has_come_from_peer(model) or id.startswith(self._peers.node + "~"):
-            return Found(keeper)
-        return await Survey(self._peers.others, _of(model), id, self._house.alarms).result
+            return Found(keeper, complete=True)
+        return await self._peers.inquire(_question(_of(model), id), _had, _of(model).ident, self._house.alarms)
 
     def _passed_on(self, keeper: BoundRoute, model: Model, id: str, body: bytes = b"") -> PassedOn:
         return PassedOn(_Elsewhere(self._house, keeper, _of(model), id, body))
@@ -90,6 +103,17 @@ class PeerPredictions:
 def _of(model: Model) -> UpstreamModel:
     assert isinstance(model, UpstreamModel)  # a proxy has no others
     return model
+
+
+def _question(model: UpstreamModel, id: str) -> Request:
+    """Whether they know the prediction of this id, asked by whom *model* is for."""
+    head = RequestHead(b"HEAD", b"/predictions/" + id.encode("ascii"), b"HTTP/1.1", without(model.request.head.headers, _NOT_ASKED))
+    return attrs.evolve(model.request, head=head, path=head.path)
+
+
+def _had(head: ResponseHead) -> bool:
+    """Who has had it once tells that it is gone."""
+    return head.status in (200, 410)
 
 
 def _has_come_from_peer(model: Model) -> bool:

@@ -71,12 +71,14 @@ class Forwarding:
     :param instance: this proxy's name within Via, distinct among proxies that may be chained.
     :param host: ``upstream`` (of its servers each gets its own), ``preserve``, or a literal Host.
     :param set_headers: fields that replace the client's of the same name; an empty value only removes it.
+    :param understood: fields for proxies like this one, lower-case, that are passed on: it is one.
     """
 
     instance: str
     host: str = "upstream"
     set_headers: Headers = attrs.field(factory=list, repr=False)
     trusted: TrustedProxies = TrustedProxies()
+    understood: tuple[bytes, ...] = ()
 
     @set_headers.validator
     def _check_set_headers(self, attribute: object, value: Headers) -> None:
@@ -151,6 +153,8 @@ def outline(request: Request, forwarding: Forwarding, *, writes_stream: bool) ->
     head = request.head
     trusted = request.peer in forwarding.trusted
     kept = _kept(head.headers, trusted=trusted, identity=writes_stream)
+    if forwarding.understood:
+        kept += [field for field in head.headers if field[0].lower() in forwarding.understood]
     headers = [*kept]
     headers += _about_client(request, kept, trusted=trusted)
     if writes_stream:

@@ -109,11 +109,14 @@ class Keeping:
         if reason:
             self._metrics.cache_refusals[reason] += 1
             return
+        kind = get(head.headers, b"content-type")
+        streamed = run.streamed or DIALECTS[question.dialect].is_stream(kind) or is_event_stream(kind)
+        if question.streamed and not streamed:  # in time for the head it is relayed, later it is an error: a hit must be neither
+            self._metrics.cache_refusals["not_streamed"] += 1
+            return
         self._supersede(run, question.key)
         body, ends, times = run.recording.joined()
         run.let_go()
-        kind = get(head.headers, b"content-type")
-        streamed = run.streamed or DIALECTS[question.dialect].is_stream(kind) or is_event_stream(kind)
         entry = Entry(
             question.key,
             question.route,

@@ -19,6 +19,7 @@ from txsse.proxy.answers import objection_to
 from txsse.proxy.conductor import Conductor
 from txsse.proxy.cors import shared_anew
 from txsse.proxy.subscription import LITTLE_AT_ONCE, MOST_AT_ONCE, Follower
+from txsse.recordings.numbering import Ids
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import ResponseHead
 
@@ -72,8 +73,12 @@ class Source(Protocol):
     def charge(self) -> bool:
         """Somebody is to be charged with the tokens: the first who asks."""
 
-    def before_error(self) -> bytes:
-        """Lines for the head of an error frame, for those who may come back."""
+    def before_error(self, error: ProxyError | None, ids: Ids) -> bytes:
+        """Lines for the head of an error frame, for those who may come back.
+
+        :param error: what the source has given up with, if it has.
+        :param ids: those that the reader wants.
+        """
 
 
 _LAST_WORDS: Final = (State.FAILING, State.ENDED)
@@ -84,11 +89,11 @@ class Reader(Conductor):
     :param source: what it reads.
     :param asked: the run was made for it: it is the first.
     :param after: the number of the event after which it goes on, where it may choose.
-    :param numbers: it wants events with ids of ours.
+    :param numbers: which events it wants with ids of ours.
     :param comes_back: it is for a stream that was asked for before, maybe from another page: who may read it is told anew.
     """
 
-    __slots__ = ("_comes_back", "_opened", "_starting", "_waits_since", "after", "asked", "numbers", "source")
+    __slots__ = ("_comes_back", "_given", "_opened", "_starting", "_waits_since", "after", "asked", "numbers", "source")
 
     reads = True
 
@@ -98,12 +103,13 @@ class Reader(Conductor):
         source: Source,
         asked: bool = False,
         after: int = 0,
-        numbers: bool = False,
+        numbers: Ids = Ids.NONE,
         comes_back: bool = False,
         **traits: Any,
     ) -> None:
         super().__init__(*args, **traits)
         self._comes_back = comes_back
+        self._given: ProxyError | None = None
         self.source = source
         self.asked = asked
         self.after = after
@@ -184,6 +190,7 @@ class Reader(Conductor):
         self._drive(ev.UpstreamReady(cold))
 
     def given_up(self, error: ProxyError) -> None:
+        self._given = error
         self._waited()
         self._landed()
         self._collector = None
@@ -236,7 +243,7 @@ class Reader(Conductor):
     def _send(self, action: act.Send | act.Commit) -> None:
         machine = self._machine
         if self.numbers and isinstance(action, act.Send) and machine is not None and machine.state in _LAST_WORDS:
-            action = act.Send(self.source.before_error() + action.data)
+            action = act.Send(self.source.before_error(self._given, self.numbers) + action.data)
         super()._send(action)
 
     def _abort_upstream(self, action: act.AbortUpstream) -> None:

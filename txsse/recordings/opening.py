@@ -53,7 +53,7 @@ def open_store(configuration: Configuration, reactor: Any) -> Opened:
         from txsse.redis.cache import RedisStore
         from txsse.redis.link import RedisLink
 
-        link = RedisLink(store.url, reactor)
+        link = RedisLink(store.url, reactor, ca_file=store.ca_file)
         link.start()
         return Opened(RedisStore(link, quota), quota, link)
     return Opened(MemoryStore(quota), quota)
