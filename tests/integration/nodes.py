@@ -18,6 +18,7 @@ from tests.redis.server import RedisServer
 from txsse.testing import (
     LAST_CHUNK,
     STREAM_HEAD,
+    Gate,
     RecordingClient,
     Response,
     ScriptedUpstream,
@@ -155,7 +156,9 @@ class World:
     def __init__(self, reactor: Reactor, nodes: Nodes) -> None:
         self.reactor = reactor
         self.nodes = nodes
-        self.upstream = ScriptedUpstream(reactor, tell, port=nodes.main)
+        self.gate = Gate()
+        """Lets those requests go on that said ``halt``."""
+        self.upstream = ScriptedUpstream(reactor, self.tell, port=nodes.main)
         self.clients: list[RecordingClient] = []
 
     async def client(self, node: str) -> RecordingClient:
@@ -199,6 +202,18 @@ class World:
         assert isinstance(found, dict)
         return found
 
+    async def tell(self, connection: UpstreamConnection) -> None:
+        """As many words as the request says (``count``), with a pause after each (``pause``, seconds) and the gate after ``halt``."""
+        while True:
+            asked = json.loads(bytes((await connection.request()).body))
+            connection.send(STREAM_HEAD)
+            for number in range(1, asked["count"] + 1):
+                if number > asked.get("halt", number):
+                    await self.gate.wait()
+                connection.send(chunk(says(str(number))))
+                await sleep(self.reactor, asked["pause"])
+            connection.send(chunk(STOP) + chunk(DONE) + LAST_CHUNK)
+
     @property
     def asked(self) -> int:
         """How often the model was asked."""
@@ -210,18 +225,6 @@ class World:
         for client in self.clients:
             await client.gone()
         await self.upstream.stop()
-
-
-async def tell(connection: UpstreamConnection) -> None:
-    """As many words as the request says (``count``), with a pause after each (``pause``, seconds); the first after another (``wait``)."""
-    while True:
-        asked = json.loads(bytes((await connection.request()).body))
-        connection.send(STREAM_HEAD)
-        await sleep(connection._owner.reactor, asked.get("wait", 0))
-        for number in range(1, asked["count"] + 1):
-            connection.send(chunk(says(str(number))))
-            await sleep(connection._owner.reactor, asked["pause"])
-        connection.send(chunk(STOP) + chunk(DONE) + LAST_CHUNK)
 
 
 def words(count: int, pause: float = 0.02, **more: object) -> bytes:

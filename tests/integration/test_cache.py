@@ -74,6 +74,7 @@ CONFIG = (
     + route("careless", more=cache('ignore = ["user", "metadata"]'))
     + route("small", more=cache('max_entry = "8KiB"'))
     + route("convert", more=cache("convert = true"))
+    + route("kept", more=cache("no_cache_writes = false"))
     + route(more=cache())
 )
 
@@ -506,6 +507,17 @@ async def test_c6_no_cache_goes_upstream_and_replaces(bench: Bench) -> None:
             assert renewed.body == told("2")
         again = await ask(bench, asked)
         assert (verdict(again), again.body) == ("HIT", told("2")), "what is not whole replaces nothing"
+
+
+async def test_c6_where_no_cache_does_not_write_the_old_answer_stays(bench: Bench) -> None:
+    await bench.play(turns(stream(told("1")), stream(told("2"))))
+    asked = question()
+    clients = [await ask(bench, asked, *fields, case="kept") for fields in ([], ["Cache-Control: no-cache"], [])]
+    assert [(verdict(client), client.body) for client in clients] == [
+        ("MISS", told("1")),
+        ("BYPASS; reason=no_cache", told("2")),
+        ("HIT", told("1")),
+    ]
 
 
 async def test_c7_no_store_leaves_everything_as_it_is(bench: Bench) -> None:

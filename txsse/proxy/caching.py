@@ -108,7 +108,7 @@ class Caching:
             found = Found("uncacheable", uncacheable.reason)
             return _not_there(found) if control.only_if_cached else found
         if control.no_cache:
-            return Found("bypass", "no_cache", question=question)
+            return Found("bypass", "no_cache", question=question if asking.route.config.cache.no_cache_writes else None)
         entry = yield from self._stored(question, asking, control)
         if entry is not None:
             return Found("hit", source=Stored(entry, self._alarms, asking.route.config.cache, by_lines=DIALECTS[entry.dialect].by_lines))

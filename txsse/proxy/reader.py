@@ -20,7 +20,7 @@ from txsse.proxy.conductor import Conductor
 from txsse.proxy.cors import shared_anew
 from txsse.proxy.subscription import LITTLE_AT_ONCE, MOST_AT_ONCE, Follower
 from txsse.recordings.numbering import Ids
-from txsse.wire.headers import Headers
+from txsse.wire.headers import Headers, get, without
 from txsse.wire.http1 import ResponseHead
 
 
@@ -140,6 +140,12 @@ class Reader(Conductor):
             self.notes = cache_notes("uncacheable", reason)
         if self._comes_back:
             head = shared_anew(head, self.request.head.headers, self.home.config.cors_origins)
+        if self.source.resumable and get(head.headers, b"location") is not None:
+            # Two are none to a browser. Upstream's means nothing in a 200, and is what a redirect or a 201 is about.
+            if head.status == 200:
+                head = ResponseHead(head.status, head.reason, head.version, without(head.headers, (b"location",)))
+            else:
+                self.notes = without(self.notes, (b"location",))
         super().response_started(head)
 
     def body_received(self, data: bytes) -> None:

@@ -213,6 +213,9 @@ class RecordedRequests:
 
     def _let_run(self, run: ResumableRun, asked: Asked) -> Exchange:
         """Nobody waits for it (RFC 7240 section 4.1)."""
+        if run.error is not None and run.head is None:  # it was turned away at once
+            self._house.refuse(run.error, asked.request, asked.downstream, asked.dialect)
+            return NOBODY
         run.let_run()
         body = dump(summary(run))
         headers: Headers = [

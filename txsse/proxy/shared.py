@@ -204,8 +204,16 @@ class Shared:
         return self.link.available
 
     @property
+    def trouble(self) -> str:
+        return self.link.trouble
+
+    @property
     def timeouts(self) -> int:
         return self.link.timeouts
+
+    @property
+    def refusals(self) -> Counter[str]:
+        return self.link.refusals
 
     @property
     def owned(self) -> int:

@@ -135,10 +135,9 @@ class Streams:
         self._count("not_found")
         raise not_found()
 
-    def claimed_by(self, claim: Claim) -> str | None:
-        """The id of the stream that an earlier request with the same key made, whatever its body."""
-        kept = self._claims.get(claim)
-        return None if kept is None else kept.run.sid
+    def is_claimed(self, claim: Claim) -> bool:
+        """An earlier request with the same key, and whatever body, has made a stream."""
+        return claim in self._claims
 
     def claimed(self, claim: Claim, body: bytes) -> ResumableRun | None:
         """The stream that an earlier request with the same key made.
