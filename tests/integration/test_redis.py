@@ -293,16 +293,18 @@ async def test_a_long_stream_is_read_elsewhere_in_order_on_one_connection(world:
         assert is_whole(reader, 1, 20_000)
 
 
+async def found_in_cache(world: World, node: str, body: bytes, is_there: bool) -> None:
+    """Wait until the node finds the answer, or finds it no more."""
+    only = "Cache-Control: only-if-cached"
+    while ((await world.call(node, "POST", CHAT, CACHED, only, body=body)).status == 200) != is_there:
+        await sleep(world.reactor, 0.01)
+
+
 async def test_answers_are_shared(world: World) -> None:
     body = words(3, 0)
     first = await world.post("a", body, CACHED)
     await first.complete()
     assert first.response.header("x-txsse-cache") == b"MISS"
-
-    async def knows(node: str, answer: bool) -> None:
-        only = "Cache-Control: only-if-cached"
-        while ((await world.call(node, "POST", CHAT, CACHED, only, body=body)).status == 200) != answer:
-            await sleep(world.reactor, 0.01)
 
     async def verdict(node: str) -> bytes | None:
         again = await world.post(node, body, CACHED)
@@ -310,14 +312,26 @@ async def test_answers_are_shared(world: World) -> None:
         assert again.body.endswith(DONE)
         return again.response.header("x-txsse-cache")
 
-    await knows("b", True)
+    await found_in_cache(world, "b", body, True)
     assert await verdict("b") == b"HIT"
     assert world.asked == 1
     purged = await world.operate("a", "DELETE", "/cache")
     assert purged.status == 200, purged
-    await knows("b", False)
+    await found_in_cache(world, "b", body, False)
     assert await verdict("b") == b"MISS"
     assert world.asked == 2
+
+
+async def test_a_hit_is_come_back_to_where_it_was_told(world: World) -> None:
+    body = words(3, 0)
+    for verdict in (b"MISS", b"HIT"):
+        client, sid = await world.begin("a", body, 3, CACHED)
+        await client.complete()
+        assert client.response.header("x-txsse-cache") == verdict
+    again = await world.read("a", sid, f"Last-Event-ID: {sid}.1")
+    await again.complete()
+    assert is_whole(again, 2, 3)
+    assert (await world.call("b", "GET", STREAM + sid)).status == 404
 
 
 async def test_what_is_under_way_during_a_purge_at_another_node_is_not_stored(world: World) -> None:
@@ -443,7 +457,14 @@ async def freeze(world: World, redis: RedisServer) -> None:
     redis.thaw()
 
 
-@pytest.mark.parametrize(("failure", "ends"), [(flush, {"stream_gone"}), (restart, {"stream_gone"}), (freeze, {""})])
+async def demote(world: World, redis: RedisServer) -> None:
+    """It takes no writes, as after a failover."""
+    redis.do("REPLICAOF", "127.0.0.1", str(free_port()))
+    await eventually(world.reactor, lambda: all("(it refused us: READONLY" in node.log for node in world.nodes))
+    redis.do("REPLICAOF", "NO", "ONE")
+
+
+@pytest.mark.parametrize(("failure", "ends"), [(flush, {"stream_gone"}), (restart, {"stream_gone"}), (freeze, {""}), (demote, {""})])
 async def test_direct_readers_do_not_notice_that_redis_fails_and_the_others_end_or_go_on(
     fragile: tuple[World, RedisServer], failure: Callable[[World, RedisServer], Awaitable[None]], ends: set[str]
 ) -> None:
@@ -499,6 +520,7 @@ async def test_over_tls_a_redis_of_a_private_authority_is_shared(start_tls: Call
             client = await world.post(node, body, CACHED)
             await client.complete()
             assert client.response.header("x-txsse-cache") == verdict
+            await found_in_cache(world, "b", body, True)
         assert world.asked == 2
         for node in "ab":
             assert json.loads(bytes((await world.operate(node, "GET", "/status")).body))["redis"]["refusals"] == {}

@@ -137,7 +137,7 @@ class Kept:
     def closing(self) -> None:
         """Who reads a stream is about to be sent away, and will come back."""
         for run in self.streams:
-            run.closing = True
+            run.closes()
 
     @property
     def is_read_elsewhere(self) -> bool:
