@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from pathlib import Path
 from statistics import median
@@ -16,8 +15,22 @@ from twisted.internet.defer import Deferred
 
 from tests.integration.bench import CHAT, DONE, error_of, last_error
 from tests.integration.caching import KEY, STOP, question, says
-from tests.integration.nodes import GRACE, JSON, NUMBERED, STREAM, Nodes, World, is_whole, numbers, sid_of, unspoken, words
-from tests.redis.server import PROGRAM, RedisServer
+from tests.integration.nodes import (
+    GRACE,
+    JSON,
+    LEASE,
+    NUMBERED,
+    STREAM,
+    Nodes,
+    World,
+    is_whole,
+    numbers,
+    shared,
+    sid_of,
+    unspoken,
+    words,
+)
+from tests.redis.server import RedisServer
 from tests.timing import BUSY, at_best
 from tests.upstream.certificates import Authority, names
 from txsse.redis.scripts import readers_key
@@ -38,28 +51,7 @@ from txsse.testing import (
 NOBODY = "b~" + 22 * "x"
 OTHER = "Authorization: Bearer another"
 CACHED = "X-Txsse-Cache: 1"
-LEASE = 10.0
 FROZEN = 2.5
-
-
-def shared(redis: RedisServer) -> str:
-    return f'[store]\nkind = "redis"\nurl = "{redis.url}"\n'
-
-
-@pytest.fixture(scope="module")
-def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Generator[Callable[[], RedisServer]]:
-    if PROGRAM is None:
-        assert not os.environ.get("CI"), "redis-server is not installed: apt-get install redis-server"
-        pytest.skip("redis-server is not installed: apt-get install redis-server")
-    started: list[RedisServer] = []
-
-    def start(*options: str) -> RedisServer:
-        started.append(RedisServer(tmp_path_factory.mktemp("redis"), *options))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.stop()
 
 
 @pytest.fixture(scope="module")
@@ -301,16 +293,18 @@ async def test_a_long_stream_is_read_elsewhere_in_order_on_one_connection(world:
         assert is_whole(reader, 1, 20_000)
 
 
+async def found_in_cache(world: World, node: str, body: bytes, is_there: bool) -> None:
+    """Wait until the node finds the answer, or finds it no more."""
+    only = "Cache-Control: only-if-cached"
+    while ((await world.call(node, "POST", CHAT, CACHED, only, body=body)).status == 200) != is_there:
+        await sleep(world.reactor, 0.01)
+
+
 async def test_answers_are_shared(world: World) -> None:
     body = words(3, 0)
     first = await world.post("a", body, CACHED)
     await first.complete()
     assert first.response.header("x-txsse-cache") == b"MISS"
-
-    async def knows(node: str, answer: bool) -> None:
-        only = "Cache-Control: only-if-cached"
-        while ((await world.call(node, "POST", CHAT, CACHED, only, body=body)).status == 200) != answer:
-            await sleep(world.reactor, 0.01)
 
     async def verdict(node: str) -> bytes | None:
         again = await world.post(node, body, CACHED)
@@ -318,12 +312,12 @@ async def test_answers_are_shared(world: World) -> None:
         assert again.body.endswith(DONE)
         return again.response.header("x-txsse-cache")
 
-    await knows("b", True)
+    await found_in_cache(world, "b", body, True)
     assert await verdict("b") == b"HIT"
     assert world.asked == 1
     purged = await world.operate("a", "DELETE", "/cache")
     assert purged.status == 200, purged
-    await knows("b", False)
+    await found_in_cache(world, "b", body, False)
     assert await verdict("b") == b"MISS"
     assert world.asked == 2
 
@@ -463,7 +457,14 @@ async def freeze(world: World, redis: RedisServer) -> None:
     redis.thaw()
 
 
-@pytest.mark.parametrize(("failure", "ends"), [(flush, {"stream_gone"}), (restart, {"stream_gone"}), (freeze, {""})])
+async def demote(world: World, redis: RedisServer) -> None:
+    """It takes no writes, as after a failover."""
+    redis.do("REPLICAOF", "127.0.0.1", str(free_port()))
+    await eventually(world.reactor, lambda: all("(it refused us: READONLY" in node.log for node in world.nodes))
+    redis.do("REPLICAOF", "NO", "ONE")
+
+
+@pytest.mark.parametrize(("failure", "ends"), [(flush, {"stream_gone"}), (restart, {"stream_gone"}), (freeze, {""}), (demote, {""})])
 async def test_direct_readers_do_not_notice_that_redis_fails_and_the_others_end_or_go_on(
     fragile: tuple[World, RedisServer], failure: Callable[[World, RedisServer], Awaitable[None]], ends: set[str]
 ) -> None:
@@ -519,6 +520,7 @@ async def test_over_tls_a_redis_of_a_private_authority_is_shared(start_tls: Call
             client = await world.post(node, body, CACHED)
             await client.complete()
             assert client.response.header("x-txsse-cache") == verdict
+            await found_in_cache(world, "b", body, True)
         assert world.asked == 2
         for node in "ab":
             assert json.loads(bytes((await world.operate(node, "GET", "/status")).body))["redis"]["refusals"] == {}

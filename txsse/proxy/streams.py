@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hmac
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -78,7 +79,7 @@ class Streams:
         self._alarms = alarms
         self._count = count
         self._kept: dict[str, _Kept] = {}
-        self._over: dict[str, None] = {}  # the first one to end first
+        self._over: OrderedDict[str, None] = OrderedDict()  # in the order in which they go: the first one to end first
         self._hits: dict[str, None] = {}  # of those
         self._gone: dict[str, _Gone] = {}
         self._claims: dict[Claim, _Kept] = {}
@@ -167,12 +168,15 @@ class Streams:
         kept = self._kept.get(run.sid)
         if kept is None:
             return
-        if run.head is None or run.head.status >= 400:
-            self._unclaim(kept)  # nothing was begun: who tries again wants another try
+        nothing_begun = run.head is None or run.head.status >= 400
+        if nothing_begun:
+            self._unclaim(kept)  # who tries again wants another try
         there_is_room = run.settle()
         kept.size = run.recording.size
         self.bytes_used += kept.size
         self._over[run.sid] = None
+        if nothing_begun and not run.background:  # who asked has been told so: refusals do not drive out streams, however many
+            self._over.move_to_end(run.sid, last=False)
         if run.is_hit:
             self._hits[run.sid] = None
             if len(self._hits) > MOST_HITS:
@@ -211,7 +215,9 @@ class Streams:
             del self._claims[kept.claim]
 
     def evict(self) -> None:
-        """Give memory back: that of the stream that has been over longest, of those that nobody reads now if there are any."""
+        """Give memory back: that of the stream that has been over longest, of those that nobody reads now if there are any. Refusals
+        go before all others.
+        """
         self.forget(self._unread(self._over))
 
     def _unread(self, sids: Iterable[str]) -> str:
