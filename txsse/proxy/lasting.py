@@ -224,7 +224,7 @@ class Place(Subscription):
 
     def _read(self, run: Followed) -> tuple[bytes, int]:
         assert isinstance(run, Lasting)
-        if self.numbers < run.fewest_ids or not run.numbered:
+        if not self.numbers or self.numbers < run.fewest_ids or not run.numbered:
             return run.recording.read(self._after, run.most_at_once)
         pieces = run.recording.pieces(self._after, run.most_at_once)
         data = number(run.sid.encode("ascii"), self._after + 1, pieces, own=run.has_own_ids) if pieces else b""

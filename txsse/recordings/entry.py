@@ -54,6 +54,12 @@ class Entry:
             return Marks(iter(self.ends))
         return Marks(ends_of_lines(self.body) if DIALECTS[self.dialect].by_lines else ends_of_events(self.body))
 
+    @cached_property
+    def may_hold_ids(self) -> bool:
+        """Upstream may have given some of its events ids."""
+        body = self.body
+        return b"\nid" in body or body.startswith(b"id") or (13 in body and b"\rid" in body)
+
     @property
     def size(self) -> int:
         """Bytes of memory that it takes, as the stores reckon."""

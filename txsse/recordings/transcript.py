@@ -72,8 +72,7 @@ class Transcript:
     @property
     def own_ids(self) -> bool:
         """Upstream may have given some of its events ids."""
-        body = self.entry.body
-        return b"\nid" in body or body.startswith(b"id") or (13 in body and b"\rid" in body)
+        return self.entry.may_hold_ids
 
     # -- its time
 
