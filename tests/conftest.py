@@ -23,7 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 # A busy machine is no reason to fail, neither in a test nor while its input is made; how long a whole run takes is watched elsewhere.
-# What is tried is the same each time, or a run could fail for what it has nothing to do with: --hypothesis-profile=new tries something else.
+# What is tried is the same each time, or a run could fail for what nobody has changed: --hypothesis-profile=new tries something else.
 hypothesis.settings.register_profile("new", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.register_profile("txsse", hypothesis.settings.get_profile("new"), derandomize=True)
 hypothesis.settings.load_profile("txsse")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from pathlib import Path
 from statistics import median
@@ -16,8 +15,22 @@ from twisted.internet.defer import Deferred
 
 from tests.integration.bench import CHAT, DONE, error_of, last_error
 from tests.integration.caching import KEY, STOP, question, says
-from tests.integration.nodes import GRACE, JSON, NUMBERED, STREAM, Nodes, World, is_whole, numbers, sid_of, unspoken, words
-from tests.redis.server import PROGRAM, RedisServer
+from tests.integration.nodes import (
+    GRACE,
+    JSON,
+    LEASE,
+    NUMBERED,
+    STREAM,
+    Nodes,
+    World,
+    is_whole,
+    numbers,
+    shared,
+    sid_of,
+    unspoken,
+    words,
+)
+from tests.redis.server import RedisServer
 from tests.timing import BUSY, at_best
 from tests.upstream.certificates import Authority, names
 from txsse.redis.scripts import readers_key
@@ -38,28 +51,7 @@ from txsse.testing import (
 NOBODY = "b~" + 22 * "x"
 OTHER = "Authorization: Bearer another"
 CACHED = "X-Txsse-Cache: 1"
-LEASE = 10.0
 FROZEN = 2.5
-
-
-def shared(redis: RedisServer) -> str:
-    return f'[store]\nkind = "redis"\nurl = "{redis.url}"\n'
-
-
-@pytest.fixture(scope="module")
-def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Generator[Callable[[], RedisServer]]:
-    if PROGRAM is None:
-        assert not os.environ.get("CI"), "redis-server is not installed: apt-get install redis-server"
-        pytest.skip("redis-server is not installed: apt-get install redis-server")
-    started: list[RedisServer] = []
-
-    def start(*options: str) -> RedisServer:
-        started.append(RedisServer(tmp_path_factory.mktemp("redis"), *options))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.stop()
 
 
 @pytest.fixture(scope="module")
@@ -330,6 +322,18 @@ async def test_answers_are_shared(world: World) -> None:
     assert world.asked == 2
 
 
+async def test_a_hit_is_come_back_to_where_it_was_told(world: World) -> None:
+    body = words(3, 0)
+    for verdict in (b"MISS", b"HIT"):
+        client, sid = await world.begin("a", body, 3, CACHED)
+        await client.complete()
+        assert client.response.header("x-txsse-cache") == verdict
+    again = await world.read("a", sid, f"Last-Event-ID: {sid}.1")
+    await again.complete()
+    assert is_whole(again, 2, 3)
+    assert (await world.call("b", "GET", STREAM + sid)).status == 404
+
+
 async def test_what_is_under_way_during_a_purge_at_another_node_is_not_stored(world: World) -> None:
     async def stop_in_the_middle(connection: UpstreamConnection) -> None:
         while True:
@@ -453,7 +457,14 @@ async def freeze(world: World, redis: RedisServer) -> None:
     redis.thaw()
 
 
-@pytest.mark.parametrize(("failure", "ends"), [(flush, {"stream_gone"}), (restart, {"stream_gone"}), (freeze, {""})])
+async def demote(world: World, redis: RedisServer) -> None:
+    """It takes no writes, as after a failover."""
+    redis.do("REPLICAOF", "127.0.0.1", str(free_port()))
+    await eventually(world.reactor, lambda: all("(it refused us: READONLY" in node.log for node in world.nodes))
+    redis.do("REPLICAOF", "NO", "ONE")
+
+
+@pytest.mark.parametrize(("failure", "ends"), [(flush, {"stream_gone"}), (restart, {"stream_gone"}), (freeze, {""}), (demote, {""})])
 async def test_direct_readers_do_not_notice_that_redis_fails_and_the_others_end_or_go_on(
     fragile: tuple[World, RedisServer], failure: Callable[[World, RedisServer], Awaitable[None]], ends: set[str]
 ) -> None:

@@ -18,9 +18,9 @@ from txsse.proxy.conductor import Owner
 from txsse.proxy.cors import cors_headers
 from txsse.proxy.house import House
 from txsse.proxy.inquiry import KNOWN, route_in
+from txsse.proxy.lasting import Lasting
 from txsse.proxy.peers import HOP, PeerForwarder, Peers
 from txsse.proxy.reader import Reader, Source
-from txsse.proxy.resumable import ResumableRun
 from txsse.proxy.resumption import Resumption, claim_of, named_in, place_notes, split_path, stream_notes, wants_ids
 from txsse.proxy.routes import BoundRoute
 from txsse.proxy.streams import not_found
@@ -90,7 +90,7 @@ class Returning:
             return self._look_elsewhere(sid, Cursor(after), asked.request, asked.downstream, asked.scope_as, asked.traits)
         return None
 
-    def go_on(self, run: ResumableRun, cursor: Cursor, request: Request, downstream: Downstream, traits: Traits) -> Exchange:
+    def go_on(self, run: Lasting, cursor: Cursor, request: Request, downstream: Downstream, traits: Traits) -> Exchange:
         """Go on with a stream of ours.
 
         :raises ProxyError: it cannot.

@@ -67,9 +67,9 @@ def digest(body: bytes, ignore: frozenset[str]) -> Generator[None, None, Digest]
     members, options = yield from scan(body, _OPTIONS)
     deterministic = _is_settled(members) or _is_settled(options)
     stream = members.pop(_STREAM, None)
-    stream_options = members.pop(_STREAM_OPTIONS, None)
     for name in _texts_of(ignore):
         members.pop(name, None)
+    stream_options = members.pop(_STREAM_OPTIONS, None)
     rest = yield from digest_of(inside_of(members))
     return Digest(rest, stream, stream_options, deterministic)
 

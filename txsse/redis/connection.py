@@ -44,12 +44,14 @@ class Connection:
     :param changed: called with "" when the connection is up, and with the reason when it is lost or could not be made: each reason once
         until it is up again.
     :ivar protocol: that of the connection, while it is up.
+    :ivar trouble: why it is not; "" while it is.
     """
 
     def __init__(
         self, reactor: Any, target: Target, url: RedisURL, build: Callable[[Callable[[], None]], Speaker], changed: Callable[[str], None]
     ) -> None:
         self.protocol: Speaker | None = None
+        self.trouble = "not yet connected"
         self._reactor = reactor
         self._target = target
         self._url = url
@@ -111,6 +113,7 @@ class Connection:
     def _up(self, speaker: Speaker) -> None:
         self._attempt = None
         self.protocol = speaker
+        self.trouble = ""
         self._told.clear()
         self._changed("")
 
@@ -137,6 +140,7 @@ class Connection:
         self._pause = self._reactor.callLater(pause, self.start)
 
     def _tell(self, reason: str) -> None:
+        self.trouble = reason
         if reason not in self._told:
             self._told.add(reason)
             self._changed(reason)

@@ -75,7 +75,6 @@ class RedisLink:
     :raises Refused: the URL or the file is wrong, or the extra is not installed.
     :ivar timeouts: commands that missed their deadline so far.
     :ivar refusals: how many Redis has refused so far, by :func:`~txsse.redis.errors.code_of` what it said.
-    :ivar trouble: why it cannot be used; "" while it can.
     """
 
     _log = Logger()
@@ -86,7 +85,6 @@ class RedisLink:
         protocol = _load_protocol()
         self.timeouts = 0
         self.refusals: Counter[str] = Counter()
-        self.trouble = "not yet connected"
         self._changed = [changed]
         self._reactor = reactor
         self._alarms = Alarms(reactor)
@@ -120,6 +118,11 @@ class RedisLink:
     def available(self) -> bool:
         """There is a connection that answers, as far as we know."""
         return self._commands.protocol is not None
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot be used; "" while it can."""
+        return self._commands.trouble
 
     def watch(self, changed: Callable[[str], None]) -> None:
         """Tell one more of every change; see *changed* above."""
@@ -233,7 +236,6 @@ class RedisLink:
 
     def _commands_changed(self, reason: str) -> None:
         self._missed = self._pending = 0
-        self.trouble = reason
         if reason:
             self._log.warn("Redis cannot be used ({reason}): this process goes on by itself", reason=reason)
         else:
