@@ -141,13 +141,8 @@ def _running(configuration: str) -> Iterator[Bench]:
 
 
 def _count_of(work: Work, *, in_stream: bool = False) -> Count:
-<<<<<<< HEAD
-    # The least of some: what is done once in a process, such as an import, falls into one of them.
-=======
-    # The least of some: what is done anew each second, such as writing down the time of day, does not fall into each of them. And not the
-    # first: what the process remembers of heads is not full by then.
+    # The least of some, and not of the first: what the process remembers of heads is not full by then.
     _count_once(work, in_stream)
->>>>>>> main
     return min((_count_once(work, in_stream) for _ in range(TRIES)), key=attrs.astuple).per(OPERATIONS)
 
 
