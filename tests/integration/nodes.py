@@ -17,6 +17,7 @@ from tests.integration.process import Proxy, reserve
 from txsse.testing import (
     LAST_CHUNK,
     STREAM_HEAD,
+    Gate,
     RecordingClient,
     Response,
     ScriptedUpstream,
@@ -138,7 +139,9 @@ class World:
     def __init__(self, reactor: Reactor, nodes: Nodes) -> None:
         self.reactor = reactor
         self.nodes = nodes
-        self.upstream = ScriptedUpstream(reactor, tell, port=nodes.main)
+        self.gate = Gate()
+        """Lets those requests go on that said ``halt``."""
+        self.upstream = ScriptedUpstream(reactor, self.tell, port=nodes.main)
         self.clients: list[RecordingClient] = []
 
     async def client(self, node: str) -> RecordingClient:
@@ -182,6 +185,18 @@ class World:
         assert isinstance(found, dict)
         return found
 
+    async def tell(self, connection: UpstreamConnection) -> None:
+        """As many words as the request says (``count``), with a pause after each (``pause``, seconds) and the gate after ``halt``."""
+        while True:
+            asked = json.loads(bytes((await connection.request()).body))
+            connection.send(STREAM_HEAD)
+            for number in range(1, asked["count"] + 1):
+                if number > asked.get("halt", number):
+                    await self.gate.wait()
+                connection.send(chunk(says(str(number))))
+                await sleep(self.reactor, asked["pause"])
+            connection.send(chunk(STOP) + chunk(DONE) + LAST_CHUNK)
+
     @property
     def asked(self) -> int:
         """How often the model was asked."""
@@ -193,18 +208,6 @@ class World:
         for client in self.clients:
             await client.gone()
         await self.upstream.stop()
-
-
-async def tell(connection: UpstreamConnection) -> None:
-    """As many words as the request says (``count``), with a pause after each (``pause``, seconds); the first after another (``wait``)."""
-    while True:
-        asked = json.loads(bytes((await connection.request()).body))
-        connection.send(STREAM_HEAD)
-        await sleep(connection._owner.reactor, asked.get("wait", 0))
-        for number in range(1, asked["count"] + 1):
-            connection.send(chunk(says(str(number))))
-            await sleep(connection._owner.reactor, asked["pause"])
-        connection.send(chunk(STOP) + chunk(DONE) + LAST_CHUNK)
 
 
 def words(count: int, pause: float = 0.02, **more: object) -> bytes:

@@ -13,6 +13,7 @@ import pytest
 from tests.integration.bench import DONE, SSE, Bench, error_of, is_cut
 from tests.integration.caching import KEY, READY, STOP, also, cache, operate, question, says, told, turns, verdict
 from tests.integration.process import TIMES, Proxy, route, server, upstream
+from tests.timing import BUSY
 from txsse.testing import (
     LAST_CHUNK,
     RESET,
@@ -52,12 +53,14 @@ CONFIG = (
     + route("strict", more=resume(f'{THREE}\non_gap = "error"'))
     + route("nothing", more=resume('max_bytes = "1B"'))
     + route("cancel", more=resume('on_disconnect = "cancel"'))
-    + route("grace", more=resume('grace = "600ms"'))
+    + route("grace", more=resume('grace = "1s"'))
     + route("continue", more=resume('on_disconnect = "continue"'))
     + route("orphan", more=resume('on_disconnect = "continue"\nmax_orphan = "400ms"'))
     + route("crowd", more=resume("max_readers = 2"))
     + route("brief", more=resume('ttl = "200ms"'))
     + route("held", "asleep", TIMES.replace('timeout = "300ms"', 'timeout = "20s"') + resume())
+    + route("full", "asleep", TIMES.replace("[route.hold]", "[route.hold]\nmax_waiting = 1").replace("300ms", "20s") + resume())
+    + route("chunks", more=TIMES + 'form = "event"\n' + resume())
     + route("both", more=resume() + cache())
     + route("large", more=resume('max_bytes = "16MiB"\nmax_readers = 250'))
     + route("lines", more='dialect = "ollama"\n' + resume())
@@ -297,7 +300,7 @@ async def test_x4_a_reader_who_falls_behind_is_told_in_the_stream(case: str, ben
     await slow.contains(event(1))
     slow.pause()
     gate.open()
-    await first.complete(timeout=20)
+    await first.complete(timeout=60)
     assert seqs(first, sid) == [*range(1, count)]
     slow.resume()
     if case == "short":
@@ -348,7 +351,7 @@ async def test_x6_twenty_thousand_events_in_one_connection(bench: Bench) -> None
     parts = [b"".join(map(event, range(at, at + 100))) for at in range(1, count, 100)]
     await bench.play(turns(stream(*parts)))
     client = await ask(bench, "large")
-    await client.complete(timeout=30)
+    await client.complete(timeout=60)
     sid = sid_of(client)
     again = await told_all(bench, sid)
     assert seqs(again, sid) == [*range(1, count + 1)]
@@ -377,10 +380,10 @@ async def test_x7_two_hundred_attach_while_an_event_comes_each_millisecond(bench
         client = await bench.client()
         client.request("GET", f"/-/streams/{sid}", headers=[SSE, KEY, *([f"Last-Event-ID: {sid}.{after}"] if after else [])])
         readers.append((after, client))
-    await first.complete(timeout=30)
+    await first.complete(timeout=60)
     assert seqs(first, sid) == [*range(1, count + 1)]
     for after, client in readers:
-        await client.complete(timeout=30)
+        await client.complete(timeout=60)
         assert client.response.status == 200
         assert seqs(client, sid) == [*range(after + 1, count + 1)], after
     assert len(bench.upstream.requests) == 1
@@ -417,9 +420,8 @@ async def streaming(bench: Bench, case: str, *parts: bytes | Gate) -> tuple[Upst
 
 async def test_x9_cancel_closes_the_upstream_at_once(bench: Bench) -> None:
     connection, client, sid = await streaming(bench, "cancel")
-    left = bench.reactor.seconds()
     client.close()
-    assert await connection.gone() - left < 1
+    await connection.gone()
     assert (await state(bench, sid))["error"]["code"] == "cancelled"
 
 
@@ -429,11 +431,11 @@ async def test_x9_grace_waits_for_a_reader_to_come_back(bench: Bench) -> None:
     await sleep(bench.reactor, 0.3)
     assert not connection.closed
     client = await back(bench, sid, f"{sid}.1")
-    await sleep(bench.reactor, 0.6)
+    await sleep(bench.reactor, 1.1)
     assert not connection.closed, "somebody reads it"
     left = bench.reactor.seconds()
     client.close()
-    assert 0.5 < await connection.gone() - left < 1.2
+    assert 0.9 < await connection.gone() - left < 1 + BUSY
     found = await state(bench, sid)
     assert (found["state"], found["error"]["code"], found["last"]) == ("error", "cancelled", 2)
 
@@ -445,8 +447,8 @@ async def test_x9_continue_runs_to_its_end_and_can_be_replayed(bench: Bench) -> 
     await client.contains(event(1))
     sid = sid_of(client)
     client.close()
-    await sleep(bench.reactor, 0.1)
-    assert (await state(bench, sid))["readers"] == 0
+    while (await state(bench, sid))["readers"]:
+        await sleep(bench.reactor, 0.01)
     gate.open()
     while (await state(bench, sid))["state"] == "live":
         await sleep(bench.reactor, 0.01)
@@ -457,7 +459,7 @@ async def test_x9_but_nobody_is_waited_for_for_ever(bench: Bench) -> None:
     connection, client, _ = await streaming(bench, "orphan")
     left = bench.reactor.seconds()
     client.close()
-    assert 0.3 < await connection.gone() - left < 1
+    assert 0.3 < await connection.gone() - left < 0.4 + BUSY
 
 
 async def test_x9_one_of_two_leaves(bench: Bench) -> None:
@@ -700,6 +702,37 @@ async def test_respond_async_is_answered_at_once_and_runs_on(bench: Bench) -> No
     assert len(bench.upstream.requests) == 1
 
 
+async def test_what_is_said_to_who_comes_back_names_the_model_that_was_asked_for(bench: Bench) -> None:
+    await bench.play(turns(live()))
+    client = await post(bench, question(model="tiny"), "chunks", "Prefer: respond-async")
+    await client.complete()
+    reader = await back(bench, sid_of(client))
+    await reader.contains(b'"model":"tiny"')
+
+
+async def test_there_is_one_location(bench: Bench) -> None:
+    elsewhere = "Location: /upstreams/own"
+    streams = STREAM_HEAD.replace(b"\r\n", f"\r\n{elsewhere}\r\n".encode(), 1)
+    await bench.play(turns(steps(streams, chunk(event(1)) + LAST_CHUNK), answer(status="307 Elsewhere", headers=[elsewhere])))
+    stream, redirect = await post(bench, question()), await post(bench, question())
+    for client in (stream, redirect):
+        await client.complete()
+    again = await told_all(bench, sid_of(stream))
+    ours = b"/-/streams/" + sid_of(stream).encode()
+    found = [client.response.header_all("location") for client in (stream, again, redirect)]
+    assert found == [[ours], [ours], [b"/upstreams/own"]]
+
+
+async def test_respond_async_accepts_nothing_that_is_turned_away_at_once(bench: Bench) -> None:
+    first = await post(bench, question(), "full", "Prefer: respond-async")
+    assert (await first.complete()).status == 202
+    second = await post(bench, question(), "full", "Prefer: respond-async")
+    assert (await second.complete()).status == 429
+    assert error_of(second.body)["code"] == "too_many_waiting"
+    assert second.response.header("retry-after") is not None
+    assert (await status(bench, "DELETE", f"/-/streams/{sid_of(first)}")).status == 200
+
+
 # Who may
 
 
@@ -782,7 +815,7 @@ async def test_it_is_ended_by_who_made_it(method: str, more: str, bench: Bench) 
         assert each.events[-1].id == f"{sid}.2"
     again = await status(bench, method, f"/-/streams/{sid}{more}")
     assert (again.status, json.loads(again.body)["error"]["code"]) == (200, "cancelled")
-    assert f"stream {sid[:8]}.. of route main is ended by who made it" in bench.proxy.log
+    await bench.logged(f"stream {sid[:8]}.. of route main is ended by who made it")
 
 
 @pytest.mark.parametrize(("method", "more", "allowed"), [("PUT", "", b"DELETE, GET, HEAD"), ("GET", "/cancel", b"POST")])
@@ -945,8 +978,8 @@ async def test_a_drain_sends_readers_away_who_come_back_each_at_its_own_time(
             retries.add(int(found[1]))
         assert len(retries) > 20 and min(retries) >= 1000 and max(retries) <= 5000
         ends = sorted(client.closed_at or 0 for client in clients)
-        assert 0.3 < ends[-1] - ends[0] < 1, "not all at once"
-        await eventually(bench.reactor, lambda: proxy.returncode is not None, 5)
-        assert (proxy.returncode, bench.reactor.seconds() - asked < 4) == (0, True)
+        assert 0.1 < ends[-1] - ends[0] < 0.5 + BUSY, "not all at once"
+        await eventually(bench.reactor, lambda: proxy.returncode is not None)
+        assert (proxy.returncode, bench.reactor.seconds() - asked < 4 + BUSY) == (0, True)
     finally:
         await bench.close()

@@ -58,7 +58,7 @@ async def test_each_keepalive_is_a_write_of_its_own_at_the_interval(bench: Bench
     async def measure() -> float:
         gate = Gate()
         bench.upstream.script = steps(REQUEST, STREAM_HEAD + chunk(ch("a")), gate, chunk(ch("b")), 0.05, chunk(DONE) + LAST_CHUNK, CLOSE)
-        began = reactor.seconds()
+        began: float = reactor.seconds()
         client = await bench.post()
         await client.until(lambda: client.responses and client.body.count(K) >= 5)
         gate.open()

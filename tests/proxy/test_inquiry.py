@@ -17,7 +17,6 @@ from txsse.proxy.inquiry import DEADLINE, question, route_in
 from txsse.proxy.peers import PAUSE, Peers
 from txsse.wire.http1 import RequestHead, ResponseHead
 
-SID = b"a~" + b"s" * 22
 KEY = (b"Idempotency-Key", b"once")
 
 
@@ -51,15 +50,15 @@ class World:
         return self.backends[name].last
 
 
-def answer(dispatch: FakeDispatch, status: int = 204, sid: bytes | None = SID) -> None:
-    dispatch.receiver.response_started(ResponseHead(status, b"", b"HTTP/1.1", [] if sid is None else [(b"X-Txsse-Stream", sid)]))
+def answer(dispatch: FakeDispatch, status: int = 204, *, known: bool = True) -> None:
+    dispatch.receiver.response_started(ResponseHead(status, b"", b"HTTP/1.1", [(b"X-Txsse-Known", b"1")] if known else []))
     dispatch.receiver.response_ended()
 
 
 def test_the_first_who_knows_it_has_it() -> None:
     world = World("a", "b", "c")
     told = world.ask()
-    answer(world.asked("a"), sid=None)
+    answer(world.asked("a"), known=False)
     assert not told
     answer(world.asked("b"))
     assert told == ["peer-b"]
@@ -79,11 +78,11 @@ def test_it_is_asked_with_what_the_client_showed() -> None:
     assert world.asked("a").body == b""
 
 
-@pytest.mark.parametrize(("status", "sid"), [(204, None), (404, None), (401, None), (200, SID)])
-def test_any_other_answer_is_a_no(status: int, sid: bytes | None) -> None:
+@pytest.mark.parametrize(("status", "known"), [(204, False), (404, False), (401, False), (200, True)])
+def test_any_other_answer_is_a_no(status: int, known: bool) -> None:
     world = World("a")
     told = world.ask()
-    answer(world.asked("a"), status, sid)
+    answer(world.asked("a"), status, known=known)
     assert told == [None]
 
 
@@ -100,7 +99,7 @@ def test_so_is_none() -> None:
 def test_who_does_not_answer_is_not_waited_for_and_not_asked_again_for_a_while() -> None:
     world = World("a", "b")
     told = world.ask()
-    answer(world.asked("a"), sid=None)
+    answer(world.asked("a"), known=False)
     for _ in range(6):
         world.clock.advance(DEADLINE / 5)
     assert told == [None] and world.asked("b").aborted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
 from typing import Any, TypeVar, cast
 
@@ -50,6 +51,8 @@ class FakeClaims:
 class FakeLink:
     available: bool = True
     timeouts: int = 7
+    trouble: str = "it is slow"
+    refusals: Counter[str] = attrs.field(factory=lambda: Counter(OOM=1))
 
 
 class World:
@@ -348,4 +351,5 @@ def test_keys_of_others_are_others() -> None:
 
 def test_the_operator_sees_how_it_stands() -> None:
     shared = World().shared
+    assert (shared.trouble, shared.refusals) == ("it is slow", {"OOM": 1})
     assert (shared.up, shared.timeouts, shared.owned, shared.followed, shared.reaped, shared.dropped) == (True, 7, 1, 2, 3, 4)

@@ -273,6 +273,37 @@ async def test_a_full_redis_ends_the_sharing_and_not_the_stream(
     assert await reader.end(CLOCK) == "replay_truncated"
 
 
+async def test_a_redis_that_was_full_for_longer_than_a_lease_has_everything_afterwards(
+    start_redis: StartServer, open_journal: OpenJournal
+) -> None:
+    redis = start_redis("--maxmemory-policy", "noeviction")
+    ours, theirs = open_journal(redis.url), open_journal(redis.url)
+    keeper = Keeper()
+    share, reader = await followed(ours, theirs, keeper)
+    await ours._link.command("CONFIG", "SET", "maxmemory", "1")
+    write(share, 5)
+    await sleep(CLOCK, 1.5 * LEASE)
+    assert await theirs._link.command("EXISTS", lease_key(ours.name)) == 1
+    await ours._link.command("CONFIG", "SET", "maxmemory", "0")
+    await reader.until(CLOCK, 10)
+    share.finish(DONE)
+    assert await reader.end(CLOCK) == ""
+    assert (reader.gaps, keeper.losses, theirs.reaped) == ([], [], 0)
+
+
+async def test_what_a_replica_that_took_over_did_not_have_yet_is_a_gap(redis: RedisServer, ours: Journal, theirs: Journal) -> None:
+    share, reader = await followed(ours, theirs, Keeper())
+    write(share, 2)
+    await reader.until(CLOCK, 7)
+    await ours._link.command("XDEL", pieces_key(share.sid), "7-0")
+    await ours._link.command("HSET", meta_key(share.sid), "n", "5")
+    late = read(theirs, share.sid)
+    await late.until(CLOCK, 5)
+    share.finish(DONE)
+    assert [await each.end(CLOCK) for each in (reader, late)] == ["", ""]
+    assert (reader.gaps, late.heard, late.gaps) == ([], 5, [2])
+
+
 async def test_a_message_that_is_lost_is_healed(redis: RedisServer, ours: Journal, theirs: Journal) -> None:
     share, reader = await followed(ours, theirs, Keeper())
     lost = [piece_of(number) for number in (6, 7)]
@@ -332,3 +363,23 @@ def write_from(share: Share, number: int) -> None:
     """The owner goes on at that number."""
     share.outbox.last = number - 1
     share.append(piece_of(number))
+
+
+async def test_in_a_redis_that_evicts_what_it_likes_every_reader_has_an_end(start_redis: StartServer, open_journal: OpenJournal) -> None:
+    redis = start_redis("--maxmemory", "3mb", "--maxmemory-policy", "allkeys-lru")
+    ours, theirs = open_journal(redis.url), open_journal(redis.url)
+    await eventually(CLOCK, lambda: ours._link.available and theirs._link.available)
+    shares = [await begin(ours, Keeper()) for _ in range(12)]
+    readers = [read(theirs, share.sid) for share in shares]
+    for _ in range(40):
+        for share in shares:
+            write(share, 4, 4096)
+        await sleep(CLOCK, 0.02)
+    for share in shares:
+        share.finish(DONE)
+    late = [read(theirs, share.sid) for share in shares]
+    codes = [await each.end(CLOCK, 20) for each in (*readers, *late)]
+    assert set(codes) <= {"", "stream_gone", "owner_lost"}
+    for code, each in zip(codes, (*readers, *late), strict=True):
+        assert code or each.last == 160, "what is missing was told"
+    assert int(redis.do("INFO", "stats").partition("evicted_keys:")[2].split()[0]) > 0

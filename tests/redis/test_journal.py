@@ -62,7 +62,7 @@ async def test_a_reader_elsewhere_hears_what_is_written_and_how_it_ends(pair: tu
     await reader.until(CLOCK, 3)
 
     async def measure() -> float:
-        began: float = CLOCK.seconds()
+        began = CLOCK.seconds()
         write(share, 1)
         await reader.until(CLOCK, share.outbox.last)
         took: float = CLOCK.seconds() - began

@@ -145,10 +145,11 @@ class Outline:
         return b"%b%b%b%b\r\n\r\n" % (self.begin, self.host or authority, self.fields, ident)
 
 
-def outline(request: Request, forwarding: Forwarding, *, writes_stream: bool) -> Outline:
+def outline(request: Request, forwarding: Forwarding, *, writes_stream: bool, upgrades: bool = False) -> Outline:
     """How the head of *request* is sent: the client's target byte for byte, then the fields.
 
     :param writes_stream: the proxy may have to write into the response, so it must not come compressed.
+    :param upgrades: it asks for a WebSocket. Other protocols that the client offered are not passed on.
     """
     head = request.head
     trusted = request.peer in forwarding.trusted
@@ -163,6 +164,8 @@ def outline(request: Request, forwarding: Forwarding, *, writes_stream: bool) ->
     if replaced:
         headers = [field for field in headers if _plain(field[0]) not in replaced]
         headers += [(name, value) for name, value in forwarding.set_headers if value]
+    if upgrades:
+        headers += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
     headers.append((b"Via", _via(request, forwarding.instance)))
     identified = b"x-request-id" not in replaced
     if identified:

@@ -13,10 +13,10 @@ from txsse.clock import Alarms
 from txsse.config import model
 from txsse.config.model import Configuration
 from txsse.dialects import Dialect
-from txsse.errors import ProxyError
+from txsse.errors import Outcome, ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import failures
-from txsse.interfaces import Downstream, Exchange, Request
+from txsse.interfaces import Downstream, Exchange, Request, Upgradable
 from txsse.logs import AccessLog
 from txsse.metrics import Metrics
 from txsse.proxy.admission import NOBODY, PEEK_AT_ONCE, Admission, Members, brings_json, is_streaming, look, look_at_once
@@ -32,6 +32,7 @@ from txsse.proxy.plan import plan_of
 from txsse.proxy.reception import Reception
 from txsse.proxy.routes import BoundRoute, RouteTable
 from txsse.proxy.stand_ins import Instead
+from txsse.proxy.upgrade import Upgrade
 from txsse.proxy.vigil import Vigil
 from txsse.upstream.backend import Backend
 from txsse.wire.headers import Headers, Prepared
@@ -258,6 +259,8 @@ class Proxy:
             if found is None:
                 return NOBODY
             downstream = found
+        if plan.upgrades:
+            return self._upgrade(route, request, downstream, request_id)
         dialect = plan.dialect if plan.dialect is not None and route is plan.route else route.dialect(request.head.decoded_path)
         streaming = is_streaming(route.config.streaming, request, members, dialect, takes_events=plan.takes_events)
         # A POST to an API that we do not know: what its clients make of a head that upstream did not send, nobody can tell.
@@ -288,6 +291,13 @@ class Proxy:
                 )
             )
         return self._conduct(Forwarder(self, route, request, downstream, dialect, **traits))
+
+    def _upgrade(self, route: BoundRoute, request: Request, downstream: Downstream, request_id: bytes) -> Exchange:
+        if isinstance(downstream, Upgradable):
+            return self._conduct(Upgrade(self, route, request, downstream, request_id))
+        error = ProxyError("bad_request", "WebSockets are not served here. Use a listener of the proxy itself.", status=501)
+        self.refuse(error, request.head, request.path, request.peer, downstream)
+        return NOBODY
 
     def _strip(self, request: Request) -> None:
         """Take our keys out of it, unless upstreams get them."""
@@ -410,6 +420,16 @@ class Proxy:
     @property
     def stream_control(self) -> StreamControl | None:
         return None if self._kept is None or not self.keeps_streams else self._kept.control
+
+    def page_asked(self, head: RequestHead) -> bytes:
+        return self._request_id(head)
+
+    def page_answered(
+        self, head: RequestHead, ident: bytes, peer: str, status: int, size: int, error: ProxyError | None, outcome: Outcome
+    ) -> None:
+        if error is not None:
+            self.metrics.rejections[error.code] += 1
+        self._ledger.answered(head, head.path, peer, ident, "", status, error=error, outcome=outcome, bytes_out=size)
 
     def followed(self, token: str) -> Vigil | None:
         return None if self.draining else self._reception.followed(token)

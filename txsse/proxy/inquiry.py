@@ -1,7 +1,7 @@
 """Asking the other proxies whether one of them has had a request before, which its ``Idempotency-Key`` tells.
 
 The question is a GET that carries what the request itself would: the client's credential and its key. So nobody learns more by it than by
-making the request. It is asked of all at the same time, and what is not answered soon is a no.
+making the request with another body. It is asked of all at the same time, and what is not answered soon is a no.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from txsse.wire.http1 import RequestHead, ResponseHead
 DEADLINE: Final = 0.5
 """Seconds that a request waits for the others."""
 
-KNOWN: Final = b"x-txsse-stream"
-"""A field of the answer (204) that is there if the request is known: the id of its stream."""
+KNOWN: Final = b"x-txsse-known"
+"""A field of the answer (204) that is there if the key is known. No more is told: where clients have no credentials anybody may ask, and
+the stream's id is all that one needs to read it. Who makes the request has to know its body, too."""
 
 _QUESTION: Final = PATH + b"?claim="
 _OF_THE_BODY: Final = (b"content-type", b"content-encoding", b"content-length", b"transfer-encoding", b"accept")

@@ -18,9 +18,9 @@ from txsse.exchange.voice import HoldStatus
 from txsse.proxy.answers import objection_to
 from txsse.proxy.conductor import Conductor
 from txsse.proxy.cors import shared_anew
-from txsse.proxy.subscription import LITTLE_AT_ONCE, MOST_AT_ONCE, Follower
+from txsse.proxy.subscription import MOST_AT_ONCE, Follower
 from txsse.recordings.numbering import Ids
-from txsse.wire.headers import Headers
+from txsse.wire.headers import Headers, get, without
 from txsse.wire.http1 import ResponseHead
 
 
@@ -51,6 +51,10 @@ class Source(Protocol):
     @property
     def resumable(self) -> bool:
         """Who leaves can come back and go on with it."""
+
+    @property
+    def most_at_once(self) -> int:
+        """Bytes that a reader is handed at a time of what is there already."""
 
     @property
     def held(self) -> bool:
@@ -125,7 +129,7 @@ class Reader(Conductor):
     def begin(self) -> None:
         source = self.source
         source.join(self)
-        if source.resumable:
+        if source.most_at_once < MOST_AT_ONCE:
             self.downstream.hold_little()
         self._drive(ev.Begin(not source.held))
 
@@ -137,9 +141,15 @@ class Reader(Conductor):
 
     def response_started(self, head: ResponseHead) -> None:
         if self.asked and self.cache == "miss" and (reason := objection_to(head)):
-            self.notes = cache_notes("uncacheable", reason)
+            self.notes = [*cache_notes("uncacheable", reason), *without(self.notes, (b"x-txsse-cache",))]
         if self._comes_back:
             head = shared_anew(head, self.request.head.headers, self.home.config.cors_origins)
+        if self.source.resumable and get(head.headers, b"location") is not None:
+            # Two are none to a browser. Upstream's means nothing in a 200, and is what a redirect or a 201 is about.
+            if head.status == 200:
+                head = ResponseHead(head.status, head.reason, head.version, without(head.headers, (b"location",)))
+            else:
+                self.notes = without(self.notes, (b"location",))
         super().response_started(head)
 
     def body_received(self, data: bytes) -> None:
@@ -159,7 +169,7 @@ class Reader(Conductor):
             # A bug of ours: it is this reader's alone, not that of all who read the same.
             self._log.failure("an exchange broke")
             self._break_off()
-        if self._starting and self.tally.relayed >= (LITTLE_AT_ONCE if self.source.resumable else MOST_AT_ONCE):
+        if self._starting and self.tally.relayed >= self.source.most_at_once:
             self._starting = False
             self._take_breath()
 

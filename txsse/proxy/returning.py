@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from txsse.dialects import DIALECTS, Dialect
+from txsse.dialects.shapes import dump
 from txsse.errors import ProxyError
 from txsse.interfaces import Downstream, Exchange, Request
 from txsse.proxy.admission import NOBODY, wants_state
@@ -17,9 +18,9 @@ from txsse.proxy.conductor import Owner
 from txsse.proxy.cors import cors_headers
 from txsse.proxy.house import House
 from txsse.proxy.inquiry import KNOWN, route_in
+from txsse.proxy.lasting import Lasting
 from txsse.proxy.peers import HOP, PeerForwarder, Peers
 from txsse.proxy.reader import Reader, Source
-from txsse.proxy.resumable import ResumableRun
 from txsse.proxy.resumption import Resumption, claim_of, named_in, place_notes, split_path, stream_notes, wants_ids
 from txsse.proxy.routes import BoundRoute
 from txsse.proxy.streams import not_found
@@ -63,7 +64,8 @@ class Returning:
             run = self._resumption.find(sid, scopes)
             dialect = run.dialect
             cursor = self._resumption.cursor(sid, request.head.headers, query)
-            traits = {**FOREIGN, "interval": run.home.policy.interval, "request_id": request_id}
+            members = {"model": dump(run.model)} if run.model else {}
+            traits = {**FOREIGN, "interval": run.home.policy.interval, "members": members, "request_id": request_id}
             return self.go_on(run, cursor, request, downstream, traits)
         except ProxyError as error:
             self._house.refuse(error, request, downstream, dialect)
@@ -88,7 +90,7 @@ class Returning:
             return self._look_elsewhere(sid, Cursor(after), asked.request, asked.downstream, asked.scope_as, asked.traits)
         return None
 
-    def go_on(self, run: ResumableRun, cursor: Cursor, request: Request, downstream: Downstream, traits: Traits) -> Exchange:
+    def go_on(self, run: Lasting, cursor: Cursor, request: Request, downstream: Downstream, traits: Traits) -> Exchange:
         """Go on with a stream of ours.
 
         :raises ProxyError: it cannot.
@@ -141,8 +143,7 @@ class Returning:
         claim = None if route is None else claim_of(name, scopes(route.config.cache.scope), request.head.headers)
         if route is None or claim is None:
             raise not_found()
-        sid = self._resumption.streams.claimed_by(claim)
-        notes = [] if sid is None else [(KNOWN, sid.encode("ascii"))]
+        notes = [(KNOWN, b"1")] if self._resumption.streams.is_claimed(claim) else []
         return self._no_content(request, downstream, route, notes, request_id)
 
     def pass_on(self, asked: Asked, keeper: BoundRoute) -> Exchange:

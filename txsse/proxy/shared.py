@@ -204,8 +204,16 @@ class Shared:
         return self._link.available
 
     @property
+    def trouble(self) -> str:
+        return self._link.trouble
+
+    @property
     def timeouts(self) -> int:
         return self._link.timeouts
+
+    @property
+    def refusals(self) -> Counter[str]:
+        return self._link.refusals
 
     @property
     def owned(self) -> int:

@@ -13,8 +13,8 @@ from twisted.logger import Logger
 from txsse.clock import Alarms
 from txsse.errors import ProxyError
 from txsse.logs import shown
+from txsse.proxy.lasting import Lasting
 from txsse.proxy.peers import HOP, Peers
-from txsse.proxy.resumable import ResumableRun
 from txsse.proxy.resumption import Resumption, id_notes, place_notes, state_of, stream_notes, summary
 from txsse.proxy.routes import BoundRoute
 from txsse.proxy.streams import not_found
@@ -38,7 +38,7 @@ class OwnStream:
 
     _log = Logger()
 
-    def __init__(self, run: ResumableRun) -> None:
+    def __init__(self, run: Lasting) -> None:
         self._run = run
 
     @property
@@ -180,7 +180,7 @@ class StreamControl:
             runs[0].cancel(ProxyError("cancelled", "The stream was ended by the operator of this proxy."))
         return [*map(self._glimpse, runs)]
 
-    def _glimpse(self, run: ResumableRun) -> StreamGlimpse:
+    def _glimpse(self, run: Lasting) -> StreamGlimpse:
         recording = run.recording
         return StreamGlimpse(
             sid=shown(run.sid),

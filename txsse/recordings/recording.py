@@ -90,10 +90,11 @@ class Recording:
     :ivar torn: it is not whole any more: no new reader can begin at its beginning.
     """
 
-    __slots__ = ("_began", "_head", "_limit", "_page", "_space", "last", "size", "torn")
+    __slots__ = ("_began", "_full", "_head", "_limit", "_page", "_space", "last", "size", "torn")
 
     def __init__(self, limit: int, space: Space) -> None:
         self._limit = limit
+        self._full = min(PAGE, limit // 4)  # what is forgotten at a time is not all there is
         self._space = space
         self._head = self._page = Page(1)
         self._began = 0.0
@@ -152,7 +153,7 @@ class Recording:
         if self.last == 1:
             self._began = now
         page = self._page
-        if page.size >= PAGE or len(page.pieces) >= PIECES:
+        if page.size >= self._full or len(page.pieces) >= PIECES:
             page = self._turn()
         missing = count - page.room
         ahead = max(missing, AHEAD)
@@ -164,8 +165,11 @@ class Recording:
                 self.torn = True
             elif not self._forget_for(missing + besides):
                 self._drop_all()
-                self._head = self._page = Page(self.last + 1)
-                return None
+                page = self._head = self._page = Page(self.last)
+                missing = count
+                if not self._take(missing + PER_PAGE):
+                    self._head = self._page = Page(self.last + 1)
+                    return None
         page.size += missing
         page.room += missing
         return page

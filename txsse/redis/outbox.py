@@ -44,7 +44,12 @@ class Append:
 
 @attrs.frozen
 class Finish:
+    """
+    :param last: the number of the last piece that was written.
+    """
+
     terminal: Terminal
+    last: int
 
 
 Step: TypeAlias = Create | Append | Finish
@@ -69,6 +74,7 @@ class Outbox:
         self._data = bytearray()  # what waits and is in no step
         self._ends = array("I")
         self._taken = 0  # bytes of the space
+        self._written = 0  # the last piece that is in a step, or was
         self._created = False
         self._look = False
         self._head: Head | None = None  # until it is in a step
@@ -139,7 +145,7 @@ class Outbox:
             self._look = False
             return Append(batch, self._window.add(batch), head)
         if self._terminal is not None and head is None:
-            return Finish(self._terminal)
+            return Finish(self._terminal, self._written)
         self._look = False
         return Append(None, 0, head)
 
@@ -154,6 +160,7 @@ class Outbox:
                 count += 1
         cut = ends[count - 1]
         batch = Batch(first, bytes(self._data[:cut]), ends[:count])
+        self._written = batch.last
         del self._data[:cut]
         self._ends = array("I", [end - cut for end in ends[count:]])
         return batch

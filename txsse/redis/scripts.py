@@ -47,6 +47,13 @@ def control(owner: str) -> bytes:
     return f"txsse:k:{owner}".encode()
 
 
+RENEW: Final = Script(
+    """if redis.call('PEXPIRE', KEYS[1], ARGV[1]) == 1 then return 1 end
+redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
+return 0"""
+)
+"""Keys: lease. Arguments: ms to live. Says whether it was there: that one goes on in a Redis that is full, too, which takes no other."""
+
 CREATE: Final = Script(
     """local own = redis.call('HGET', KEYS[1], 'own')
 if own then return own == ARGV[1] and 'ok' or 'fenced' end
@@ -82,13 +89,15 @@ FINISH: Final = Script(
 if not m[1] then return 'gone' end
 if m[2] ~= ARGV[1] then return 'fenced' end
 if m[1] ~= 'run' then return m[3] == ARGV[3] and 'ok' or 'fenced' end
-redis.call('HSET', KEYS[1], 'st', ARGV[3] == '' and 'done' or 'error', 'code', ARGV[3], 'message', ARGV[4], 'status', ARGV[5])
+local st = ARGV[3] == '' and 'done' or 'error'
+redis.call('HSET', KEYS[1], 'st', st, 'code', ARGV[3], 'message', ARGV[4], 'status', ARGV[5], 'n', ARGV[7])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 redis.call('PUBLISH', ARGV[6], '')
 return 'ok'"""
 )
-"""Keys: meta, pieces. Arguments: owner, ms to live, code ("" if it ended well), message, status, the bell. May be run again."""
+"""Keys: meta, pieces. Arguments: owner, ms to live, code ("" if it ended well), message, status, the bell, the number of the last piece
+that was written. May be run again. A replica that took over may not have the last ones: readers are to hear of the gap."""
 
 REAP: Final = Script(
     """if redis.call('EXISTS', KEYS[3]) == 1 then return 'alive' end

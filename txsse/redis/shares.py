@@ -247,8 +247,8 @@ class Shares:
                 self.counts.batches += batch is not None
                 last, packed = (0, b"") if batch is None else (batch.last, batch.pack())
                 return scripts.APPEND, keys, [self._name, life, last, keep, packed, scripts.bell(sid), "" if head is None else head.pack()]
-            case Finish(terminal=end):
-                return scripts.FINISH, keys, [self._name, life, end.code, end.message, end.status, scripts.bell(sid)]
+            case Finish(terminal=end, last=last):
+                return scripts.FINISH, keys, [self._name, life, end.code, end.message, end.status, scripts.bell(sid), last]
 
     def _done(self, reply: Reply, share: Share, step: Step) -> None:
         if reply in (b"gone", b"fenced"):
