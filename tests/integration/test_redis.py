@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from pathlib import Path
 from statistics import median
@@ -16,8 +15,22 @@ from twisted.internet.defer import Deferred
 
 from tests.integration.bench import CHAT, DONE, error_of, last_error
 from tests.integration.caching import KEY, STOP, question, says
-from tests.integration.nodes import GRACE, JSON, NUMBERED, STREAM, Nodes, World, is_whole, numbers, sid_of, unspoken, words
-from tests.redis.server import PROGRAM, RedisServer
+from tests.integration.nodes import (
+    GRACE,
+    JSON,
+    LEASE,
+    NUMBERED,
+    STREAM,
+    Nodes,
+    World,
+    is_whole,
+    numbers,
+    shared,
+    sid_of,
+    unspoken,
+    words,
+)
+from tests.redis.server import RedisServer
 from tests.timing import BUSY, at_best
 from tests.upstream.certificates import Authority, names
 from txsse.redis.scripts import readers_key
@@ -38,28 +51,7 @@ from txsse.testing import (
 NOBODY = "b~" + 22 * "x"
 OTHER = "Authorization: Bearer another"
 CACHED = "X-Txsse-Cache: 1"
-LEASE = 10.0
 FROZEN = 2.5
-
-
-def shared(redis: RedisServer) -> str:
-    return f'[store]\nkind = "redis"\nurl = "{redis.url}"\n'
-
-
-@pytest.fixture(scope="module")
-def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Generator[Callable[[], RedisServer]]:
-    if PROGRAM is None:
-        assert not os.environ.get("CI"), "redis-server is not installed: apt-get install redis-server"
-        pytest.skip("redis-server is not installed: apt-get install redis-server")
-    started: list[RedisServer] = []
-
-    def start(*options: str) -> RedisServer:
-        started.append(RedisServer(tmp_path_factory.mktemp("redis"), *options))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.stop()
 
 
 @pytest.fixture(scope="module")

@@ -44,6 +44,9 @@ class Lasting(ABC):
     most_at_once: ClassVar[int] = LITTLE_AT_ONCE
     """Bytes that a reader who is behind is handed at a time."""
 
+    background: bool = False
+    """Who asked does not wait for it."""
+
     sid: str
     scope: bytes
     created: float
