@@ -31,7 +31,7 @@ from txsse.proxy.run import Run
 from txsse.proxy.telling import Telling
 from txsse.recordings.cursor import ours
 from txsse.recordings.numbering import Ids
-from txsse.recordings.recording import Space
+from txsse.recordings.recording import Space, room_for
 from txsse.wire.headers import Headers, without
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ class RecordedRequests:
         if route.resumes and asked.streaming and responds_async(request.head.headers):  # we do: upstream is not to do so as well
             request = attrs.evolve(request, head=attrs.evolve(request.head, headers=without(request.head.headers, (b"prefer",))))
         about = (self._house.owner, self, route, request, asked.dialect)
-        limit = max(route.config.cache.max_entry if route.caches else 0, route.config.resume.max_bytes if route.resumes else 0)
+        limit = max(room_for(route.config.cache.max_entry) if route.caches else 0, route.config.resume.max_bytes if route.resumes else 0)
         more: Any = {
             "streaming": traits["streaming"],
             "members": traits["members"],
