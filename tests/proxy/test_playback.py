@@ -216,6 +216,8 @@ class Listener:
     def dispatch_failed(self, failed: Failed) -> None:
         raise AssertionError
 
+    in_step = False
+
     def pass_through(self, data: bytes, now: float) -> None:
         raise AssertionError
 

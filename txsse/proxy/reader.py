@@ -156,13 +156,14 @@ class Reader(Conductor):
             self._starting = False
             self._take_breath()
 
-    def pass_through(self, data: bytes, now: float) -> None:
+    @property
+    def in_step(self) -> bool:
         relay = self._relay
-        if not isinstance(relay, StreamRelay) or relay.attentive or not relay.tracker.clean:
-            self.body_received(data)
-            return
-        tally = self.tally
+        return isinstance(relay, StreamRelay) and not relay.attentive and relay.tracker.clean
+
+    def pass_through(self, data: bytes, now: float) -> None:
         self.read = self.wrote = now
+        tally = self.tally
         tally.bytes_out += len(data)
         tally.relayed += len(data)
         try:

@@ -38,6 +38,7 @@ class ResumableRun(Run):
         "_elsewhere",
         "_orphan",
         "_splitter",
+        "_wants_ids",
         "_why",
         "background",
         "closing",
@@ -62,6 +63,7 @@ class ResumableRun(Run):
         self._splitter = Splitter()
         self._by_lines = self.dialect.by_lines
         self._orphan: Alarm | None = None
+        self._wants_ids = False
         self._elsewhere = 0  # machines that have readers of it
         self.sharing: Sharing | None = None
         self._why: ProxyError | None = None
@@ -174,6 +176,10 @@ class ResumableRun(Run):
     def _unread(self) -> None:
         """It is kept for those who come back."""
 
+    def _set_live(self, live: tuple[Subscription, ...]) -> None:
+        super()._set_live(live)
+        self._wants_ids = any(each.numbers for each in live)
+
     def _relayed(self, data: bytes, now: float) -> None:
         relay = self._relay
         if isinstance(relay, StreamRelay) and relay.cut_inside_event and not self.whole:
@@ -181,9 +187,8 @@ class ResumableRun(Run):
         if not self.kept:
             super()._relayed(data, now)
             return
-        recording, live = self.recording, self._live
-        needed = not live and bool(self._subscriptions)
-        first = recording.last + 1
+        recording = self.recording
+        needed = not self._live and bool(self._subscriptions)
         between: list[tuple[int, bytes]] = []
         if not self.streamed:
             events = [data]
@@ -196,25 +201,27 @@ class ResumableRun(Run):
             recording.append(event, now, needed=needed)
             if sharing is not None:
                 sharing.append(event)
-        if any(each.numbers for each in live) and self.numbered:
-            sid = self.sid.encode("ascii")
-            if between:
-                with_ids = interleave([number(sid, seq, [event]) for seq, event in enumerate(events, first)], between)
-            else:
-                with_ids = number(sid, first, events) if events else b""
+        if self._wants_ids and self.numbered:
+            self._tell_numbered(data, now, events, between)
         else:
-            with_ids = data
-        goes_through = self._goes_through()
-        for subscription in live:
-            if subscription.numbers and with_ids is not data:
-                if with_ids:
-                    subscription.follower.body_received(with_ids)
-            elif goes_through:
-                subscription.follower.pass_through(data, now)
+            self._tell(data, now)
+
+    def _tell_numbered(self, data: bytes, now: float, events: list[bytes], between: list[tuple[int, bytes]]) -> None:
+        """As :meth:`_tell`, with ids for those who want them."""
+        sid, first = self.sid.encode("ascii"), self.recording.last - len(events) + 1
+        if between:
+            with_ids = interleave([number(sid, seq, [event]) for seq, event in enumerate(events, first)], between)
+        else:
+            with_ids = number(sid, first, events) if events else b""
+        even = self._is_even() and not between  # between events are lines that their relays may have to keep back
+        for subscription in self._live:
+            told, follower = with_ids if subscription.numbers else data, subscription.follower
+            if not told:
+                continue
+            if even and follower.in_step:
+                follower.pass_through(told, now)
             else:
-                subscription.follower.body_received(data)
-        if not self._live:
-            self._mind_the_gap()
+                follower.body_received(told)
 
     def _keep_no_more(self) -> None:
         """Parts of an event have no numbers. Those who read it now are told them as they come."""

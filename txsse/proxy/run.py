@@ -56,6 +56,7 @@ class Run(Forwarder):
     """
 
     __slots__ = (
+        "_abreast",
         "_charged",
         "_corked_for",
         "_live",
@@ -121,6 +122,7 @@ class Run(Forwarder):
         self._waiting: set[Follower] = set()
         self._subscriptions: set[Subscription] = set()
         self._live: tuple[Subscription, ...] = ()
+        self._abreast: tuple[Follower, ...] = ()  # all who are live, while what is relayed needs no look of theirs
         self._corked_for: tuple[Follower, ...] = ()
 
     # -- for readers (Source)
@@ -182,20 +184,23 @@ class Run(Forwarder):
     # -- for subscriptions
 
     def went_live(self, subscription: Subscription) -> None:
-        self._live = (*self._live, subscription)
+        self._set_live((*self._live, subscription))
         self._mind_the_gap()
 
     def fell_behind(self, subscription: Subscription) -> None:
-        self._live = tuple(each for each in self._live if each is not subscription)
+        self._set_live(tuple(each for each in self._live if each is not subscription))
         self._mind_the_gap()
 
     def unsubscribe(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)
         if subscription.live:
-            self._live = tuple(each for each in self._live if each is not subscription)
+            self._set_live(tuple(each for each in self._live if each is not subscription))
         if self.over and not self._subscriptions:
             self._unread()
         self._mind_the_gap()
+
+    def _set_live(self, live: tuple[Subscription, ...]) -> None:
+        self._live, self._abreast = live, ()
 
     def _mind_the_gap(self) -> None:
         """With nobody live upstream has to wait, once there is enough for those who are behind."""
@@ -226,20 +231,28 @@ class Run(Forwarder):
         super().response_ended()
 
     def _relayed(self, data: bytes, now: float) -> None:
-        recording, live, goes_through = self.recording, self._live, self._goes_through()
+        recording, live = self.recording, self._live
         if recording.torn and len(live) == len(self._subscriptions):
             recording.pass_by()
         else:
             recording.append(data, now, needed=not live and bool(self._subscriptions))
-        for subscription in live:
-            if goes_through:
-                subscription.follower.pass_through(data, now)
-            else:
-                subscription.follower.body_received(data)
+        self._tell(data, now)
+
+    def _tell(self, data: bytes, now: float) -> None:
+        """What the relay has let through last, to those who are live."""
+        even = self._is_even()
+        if even and self._abreast:
+            for follower in self._abreast:
+                follower.pass_through(data, now)
+            return
+        for subscription in self._live:
+            subscription.follower.body_received(data)
         if not self._live:
             self._mind_the_gap()
+        elif even and all(each.follower.in_step for each in self._live):
+            self._abreast = tuple(each.follower for each in self._live)
 
-    def _goes_through(self) -> bool:
+    def _is_even(self) -> bool:
         """What the relay has let through last, it has let through as it came: whole events, and none that ends the stream. There is nothing
         in it for a reader's relay to find, if that is at a boundary too. Asked once after each read.
         """

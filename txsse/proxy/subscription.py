@@ -35,8 +35,12 @@ class Follower(Receiver, Protocol):
     def answered(self) -> bool:
         """It has sent its client a head."""
 
+    @property
+    def in_step(self) -> bool:
+        """It would let whole events through as they are, and find nothing in them but the one that ends the stream."""
+
     def pass_through(self, data: bytes, now: float) -> None:
-        """As ``body_received``, of whole events none of which is the terminal one (``Run._goes_through``)."""
+        """As ``body_received``, at *now*: whole events none of which ends the stream, while it is :attr:`in_step`."""
 
     def go_on(self, *, cold: bool) -> None:
         """The run has been sent upstream."""
