@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
@@ -218,7 +219,13 @@ class Listener:
 
     in_step = False
 
-    def pass_through(self, data: bytes, now: float) -> None:
+    def lend(self, audience: object) -> Callable[[bytes], None]:
+        raise AssertionError
+
+    def passed(self, count: int, now: float) -> None:
+        raise AssertionError
+
+    def broke(self) -> None:
         raise AssertionError
 
     def go_on(self, *, cold: bool) -> None:

@@ -6,7 +6,8 @@ its own client's terms. Only it never waits at a gate and never takes a slot.
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from txsse.dialects.usage import Usage
 from txsse.errors import ProxyError
@@ -21,6 +22,9 @@ from txsse.proxy.cors import shared_anew
 from txsse.proxy.subscription import LITTLE_AT_ONCE, MOST_AT_ONCE, Follower
 from txsse.wire.headers import Headers
 from txsse.wire.http1 import ResponseHead
+
+if TYPE_CHECKING:
+    from txsse.proxy.audience import Audience
 
 
 def cache_notes(result: str, reason: str = "", age: float | None = None) -> Headers:
@@ -87,7 +91,7 @@ class Reader(Conductor):
     :param comes_back: it is for a stream that was asked for before, maybe from another page: who may read it is told anew.
     """
 
-    __slots__ = ("_comes_back", "_opened", "_starting", "_waits_since", "after", "asked", "numbers", "source")
+    __slots__ = ("_comes_back", "_lent_to", "_opened", "_starting", "_waits_since", "after", "asked", "numbers", "source")
 
     reads = True
 
@@ -107,6 +111,7 @@ class Reader(Conductor):
         self.asked = asked
         self.after = after
         self.numbers = numbers
+        self._lent_to: Audience | None = None
         self._opened: Playing | None = None
         self._starting = False
         self._waits_since: float | None = None
@@ -149,9 +154,7 @@ class Reader(Conductor):
                 if out:
                     self._relayed(out, now)
         except Exception:
-            # A bug of ours: it is this reader's alone, not that of all who read the same.
-            self._log.failure("an exchange broke")
-            self._break_off()
+            self.broke()  # it is this reader's bug alone, not that of all who read the same
         if self._starting and self.tally.relayed >= (LITTLE_AT_ONCE if self.source.resumable else MOST_AT_ONCE):
             self._starting = False
             self._take_breath()
@@ -161,23 +164,29 @@ class Reader(Conductor):
         relay = self._relay
         return isinstance(relay, StreamRelay) and not relay.attentive and relay.tracker.clean
 
-    def pass_through(self, data: bytes, now: float) -> None:
+    def lend(self, audience: Audience) -> Callable[[bytes], None]:
+        self._lent_to = audience
+        return self.downstream.write
+
+    def passed(self, count: int, now: float) -> None:
         self.read = self.wrote = now
-        tally = self.tally
-        tally.bytes_out += len(data)
-        tally.relayed += len(data)
-        try:
-            self.downstream.write(data)
-        except Exception:
-            self._log.failure("an exchange broke")
-            self._break_off()
+        self.tally.bytes_out += count
+        self.tally.relayed += count
+
+    def broke(self) -> None:
+        self._log.failure("an exchange broke")
+        self._break_off()
+
+    def wake(self) -> None:
+        if self._lent_to is not None:
+            self._lent_to.settle()
+        super().wake()
 
     def response_ended(self) -> None:
         try:
             super().response_ended()
         except Exception:
-            self._log.failure("an exchange broke")
-            self._break_off()
+            self.broke()
 
     def go_on(self, *, cold: bool) -> None:
         self._waited()
@@ -260,6 +269,7 @@ class Reader(Conductor):
 
     def _put_away(self) -> None:
         super()._put_away()
+        self._lent_to = None
         self.source.leave(self)
 
     # -- for the voice (Source)

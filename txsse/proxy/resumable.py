@@ -38,7 +38,6 @@ class ResumableRun(Run):
         "_elsewhere",
         "_orphan",
         "_splitter",
-        "_wants_ids",
         "_why",
         "background",
         "closing",
@@ -63,7 +62,6 @@ class ResumableRun(Run):
         self._splitter = Splitter()
         self._by_lines = self.dialect.by_lines
         self._orphan: Alarm | None = None
-        self._wants_ids = False
         self._elsewhere = 0  # machines that have readers of it
         self.sharing: Sharing | None = None
         self._why: ProxyError | None = None
@@ -176,10 +174,6 @@ class ResumableRun(Run):
     def _unread(self) -> None:
         """It is kept for those who come back."""
 
-    def _set_live(self, live: tuple[Subscription, ...]) -> None:
-        super()._set_live(live)
-        self._wants_ids = any(each.numbers for each in live)
-
     def _relayed(self, data: bytes, now: float) -> None:
         relay = self._relay
         if isinstance(relay, StreamRelay) and relay.cut_inside_event and not self.whole:
@@ -188,7 +182,7 @@ class ResumableRun(Run):
             super()._relayed(data, now)
             return
         recording = self.recording
-        needed = not self._live and bool(self._subscriptions)
+        needed = not self.audience.live and bool(self._subscriptions)
         between: list[tuple[int, bytes]] = []
         if not self.streamed:
             events = [data]
@@ -201,7 +195,7 @@ class ResumableRun(Run):
             recording.append(event, now, needed=needed)
             if sharing is not None:
                 sharing.append(event)
-        if self._wants_ids and self.numbered:
+        if self.audience.wants_ids and self.numbered:
             self._tell_numbered(data, now, events, between)
         else:
             self._tell(data, now)
@@ -211,17 +205,15 @@ class ResumableRun(Run):
         sid, first = self.sid.encode("ascii"), self.recording.last - len(events) + 1
         if between:
             with_ids = interleave([number(sid, seq, [event]) for seq, event in enumerate(events, first)], between)
+            self.audience.take_back()  # a reader's relay may have to keep some of those lines back
         else:
             with_ids = number(sid, first, events) if events else b""
-        even = self._is_even() and not between  # between events are lines that their relays may have to keep back
-        for subscription in self._live:
-            told, follower = with_ids if subscription.numbers else data, subscription.follower
-            if not told:
-                continue
-            if even and follower.in_step:
-                follower.pass_through(told, now)
-            else:
-                follower.body_received(told)
+        if self.audience.mixed:
+            for subscription in self.audience.live:
+                if told := with_ids if subscription.numbers else data:
+                    subscription.follower.body_received(told)
+        elif with_ids:
+            self._tell(with_ids, now)
 
     def _keep_no_more(self) -> None:
         """Parts of an event have no numbers. Those who read it now are told them as they come."""

@@ -93,7 +93,8 @@ def judge(dialect: str, streamed: bool, body: bytes) -> Generator[None, None, Ve
 
 
 class _Events:
-    """All events of *body*; the last one may lack its blank line. Left out are those that are like the one before, which *course* has taken.
+    """All events of *body*; the last one may lack its blank line. Left out are those that are like the one before them, which *course* has
+    taken.
 
     Parsing an event takes 3 us, seeing that it is like the one before 0.15.
 
