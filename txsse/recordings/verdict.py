@@ -29,6 +29,7 @@ Looked = tuple[str, str] | None
 
 _BOM: Final = b"\xef\xbb\xbf"
 _BLANK_LINES: Final = (b"\n\n", b"\n\r", b"\r\r")
+_TAIL: Final = 256
 _END_OF_LINE: Final = re.compile(rb"\r\n?|\n")
 # What nearly every event consists of. (Fields of other names, comments, and lines that go on are for the decoder.)
 _FRAME: Final = re.compile(rb"(?:event: ?+([^\n]*+)\n)?+data: ?+([^\n]*+)\n\n")
@@ -147,7 +148,8 @@ def _loose_end(body: bytes, *, has_terminal: bool) -> str:
 
     One that says that it is the end needs no blank line after it.
     """
-    end = len(body.rstrip(b"\r\n"))
+    last = body[-_TAIL:].rstrip(b"\r\n")  # not the body, of which that would be a copy
+    end = max(len(body) - _TAIL, 0) + len(last) if last else len(body.rstrip(b"\r\n"))
     begin = max(body.rfind(blank, 0, end) for blank in (_BLANK_LINES if 13 in body else _BLANK_LINES[:1])) + 1
     frame = body[begin:end] if begin else body[:end].removeprefix(_BOM)
     has_data = _DATA_LINE.search(frame) is not None
