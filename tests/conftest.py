@@ -26,7 +26,7 @@ from zope.interface import implementer
 hypothesis.settings.register_profile("txsse", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("txsse")
 
-LONGEST_TEST = 60.0
+LONGEST_TEST = 180.0
 """Seconds: a test that waits for what never comes fails instead of holding up the whole run."""
 
 SETTLE_TURNS = 30

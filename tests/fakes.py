@@ -252,7 +252,7 @@ class FakeBackend:
         assert server is self
         self.gate.mark_loading(detail)
 
-    def dispatch(self, head: bytes, body: bytes, method: bytes, receiver: Receiver, *, fresh: bool) -> FakeDispatch:
+    def dispatch(self, head: bytes, body: bytes, method: bytes, receiver: Receiver, *, fresh: bool, upgrades: bool = False) -> FakeDispatch:
         dispatch = FakeDispatch(head, body, receiver, fresh)
         self.dispatches.append(dispatch)
         self.on_dispatch(dispatch)

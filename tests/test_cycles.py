@@ -31,6 +31,8 @@ HELD = 200  # at a time
 BODY = b'{"stream":true}'
 POST = request("POST", "/v1/chat/completions", BODY, headers=["Content-Type: application/json"])
 ANEW = request("POST", "/v1/chat/completions", BODY, headers=["Content-Type: application/json", "Cache-Control: no-cache"])
+HANDSHAKE = b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 EVENT = chunk(b'data: {"choices":[]}\n\n')
 LAST = chunk(b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n')
 END = chunk(b"data: [DONE]\n\n") + LAST_CHUNK
@@ -68,7 +70,7 @@ class Connection(Protocol):
         self._backend.connections.add(self)
 
     def dataReceived(self, data: bytes) -> None:
-        if data.endswith(BODY):
+        if data.endswith((BODY, b"\r\n\r\n")):
             self.transport.write(self._backend.answer)
             if self._backend.breaks_off:
                 self.transport.loseConnection()
@@ -315,4 +317,18 @@ async def test_clients_that_leave_a_stream_they_share() -> None:
         await bench.over()
     assert await bench.stop() == {"client_closed": EXCHANGES}
     assert bench.answers["coalesced"] > EXCHANGES / 2
+    assert not found
+
+
+async def test_tunnels() -> None:
+    """Half of them end as they should, half are left by their clients."""
+    bench = Bench(Backend(SWITCHED + b"hello"))
+    bench.backend.open()
+    with unreachable() as found:
+        bench.start(HELD, b"hello", leaving=True, post=HANDSHAKE)
+        await bench.over()
+        bench.backend.breaks_off = True
+        bench.start(HELD, b"never", post=HANDSHAKE)
+        await bench.over()
+    assert await bench.stop() == {"client_closed": HELD, "ok": HELD}
     assert not found

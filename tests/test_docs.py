@@ -118,7 +118,7 @@ def test_every_reason_of_the_cache_is_explained() -> None:
     left_out = {word for words in re.findall(r'\bLeftOut\("(\w+)"\)|Found\("bypass", "(\w+)"', code) for word in words if word}
     assert {"no_store", "not_asked_for"} <= left_out
     assert _rows("caching", "What is looked up") == left_out | canonical.REASONS
-    assert _rows("caching", "What is stored") == {*heads.REASONS, *courses.REASONS, "fallback", "too_large"}
+    assert _rows("caching", "What is stored") == {*heads.REASONS, *courses.REASONS, "fallback", "not_streamed", "too_large"}
 
 
 def test_every_preset_is_explained() -> None:

@@ -87,7 +87,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (folder / "conftest.py").write_text((Path(__file__).parent / "conftest.py").read_text())
     (folder / "test_sloppy.py").write_text(SLOPPY)
     command = [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", "--reactor=default", str(folder)]
-    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=150)
     summary = answer.stdout.rpartition("short test summary info")[2]
     found: dict[str, str] = {}
     for outcome, name in re.findall(r"^(PASSED|FAILED|ERROR) \S*::(\w+)", summary, re.MULTILINE):

@@ -191,14 +191,17 @@ def test_check_opens_the_files_too(tmp_path: Path, capsys: pytest.CaptureFixture
     pem.write_text("nonsense")
     keys.write_text("in the clear")
     file.write_text(f'[auth]\nkeys_file = "{keys}"\n' + FILE.replace("http:", "https:") + f'tls.ca_file = "{pem}"\n')
+    with file.open("a") as more:
+        more.write(f'[store]\nkind = "redis"\nurl = "rediss://cache"\nca_file = "{pem}"\n')
     with pytest.raises(SystemExit) as ended:
         Options().parseOptions(["--config", str(file), "--check"])
     assert ended.value.code == 2
     told = capsys.readouterr()
     assert told.out == ""
-    first, second = told.err.splitlines()
+    first, second, third = told.err.splitlines()
     assert first.startswith(f"sse-proxy: auth.keys_file: {keys}, line 1: ")
     assert second == f"sse-proxy: upstream llama: tls.ca_file: {pem} holds no PEM certificate"
+    assert third == f"sse-proxy: store.ca_file: {pem} holds no PEM certificate"
 
 
 def test_a_file_that_holds_something_else_ends_with_2_and_the_upstreams_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -313,7 +316,7 @@ def test_the_collector_need_not_look_at_what_the_start_has_made() -> None:
 
 def twistd(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", "sse-proxy", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
 
 
 def test_twistd_ends_with_2_and_not_with_its_own_1(tmp_path: Path) -> None:
@@ -345,11 +348,11 @@ def test_a_daemon_with_a_port_that_is_taken_does_not_leave_its_parent_waiting(tm
         taken.listen()
         port = taken.getsockname()[1]
         ended = subprocess.run(
-            [*command, f"--listen=tcp:{port}:interface=127.0.0.1"], cwd=tmp_path, capture_output=True, text=True, timeout=30
+            [*command, f"--listen=tcp:{port}:interface=127.0.0.1"], cwd=tmp_path, capture_output=True, text=True, timeout=120
         )
     assert ended.returncode == 1  # twistd's own, for whatever its child could not do
     assert f"cannot listen on tcp:{port}" in ended.stdout + ended.stderr
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (tmp_path / "pid").exists() and time.monotonic() < deadline:
         time.sleep(0.01)  # the parent does not wait for its child to tidy up
     assert not (tmp_path / "pid").exists()
@@ -375,14 +378,14 @@ def test_twistd_serves_and_ends_on_sigterm(tmp_path: Path) -> None:
             line = process.stdout.readline()
             assert line, seen
             seen += line
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("POST", "/v1/chat/completions", body=b"{}")
         answer = connection.getresponse()
         assert (answer.status, b'"code":"upstream_unavailable"' in answer.read()) == (502, True)
         connection.close()
     finally:
         process.send_signal(signal.SIGTERM)
-        rest = process.communicate(timeout=20)[0]
+        rest = process.communicate(timeout=60)[0]
     assert "Traceback" not in seen + rest
     assert "outcome=upstream_error code=upstream_unavailable" in rest
 
@@ -393,7 +396,7 @@ def test_a_log_that_twisted_would_rename_is_refused(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     program = str(Path(sys.executable).with_name("twistd"))
     command = [program, "-n", "--pidfile=", f"--logfile={pipe}", "sse-proxy", "--upstream=http://127.0.0.1:1"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 2
     assert "--logfile" in ended.stderr
     assert "regular file" in ended.stderr

@@ -9,7 +9,7 @@ and no change anywhere else.
 from __future__ import annotations
 
 import enum
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import attrs
 
@@ -165,3 +165,60 @@ class Dispatch(Protocol):
 
     def resume(self) -> None:
         """Read on."""
+
+
+class NearEnd(Protocol):
+    """The client's connection once it has a 101, as far as reading goes. What is written to it goes through its Downstream, as ever."""
+
+    def open(self, tunnel: Tunnel) -> None:
+        """From now on *tunnel* hears what the client sends; of what has come already, before this returns."""
+
+    def pause(self) -> None:
+        """Read no more from the client's socket. Idempotent."""
+
+    def resume(self) -> None:
+        """Read on. Idempotent."""
+
+    def half_close(self) -> bool:
+        """Send a FIN after what was written, and read on. Whether that can be done: not over TLS, where nothing has happened."""
+
+
+class FarEnd(Protocol):
+    """The upstream's connection after its 101. What it sends is told as the body of a response; pausing it stays with the Dispatch."""
+
+    def open(self, producer: Any) -> None:
+        """*producer* (an ``IPushProducer``) is paused from now on while the upstream's socket takes no more."""
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes for the upstream."""
+
+    def half_close(self) -> bool:
+        """As :meth:`NearEnd.half_close`."""
+
+    def finish(self) -> None:
+        """Close after what was written has left; nothing more is told."""
+
+
+@runtime_checkable
+class Upgradable(Downstream, Protocol):
+    """A client's side that can become one end of a tunnel."""
+
+    def switch(self, reason: bytes, headers: Headers, common: Prepared) -> NearEnd | None:
+        """In place of ``start``: send a 101 with these fields and those that say what it is switched to, a WebSocket. Bytes written
+        afterwards go out as they are; ``finish`` closes, ``cut`` resets. ``None``: the client has left."""
+
+
+class Tunnel(Exchange, Receiver, Protocol):
+    """An exchange that may become a tunnel, as its two ends see it."""
+
+    def switched(self, head: ResponseHead, far: FarEnd) -> None:
+        """In place of ``response_started``: upstream's 101, which is sane."""
+
+    def upstream_ended(self) -> None:
+        """Upstream has sent a FIN, and reads on. May be told more than once."""
+
+    def client_sent(self, data: bytes) -> None:
+        """Bytes from the client, never empty."""
+
+    def client_ended(self, *, reads: bool) -> None:
+        """The client sends no more, and *reads* on (a FIN) or does not (its connection was closed). May be told more than once."""

@@ -174,7 +174,7 @@ class ProxyService(Service):
         self.limits = self._within_descriptors(new.server)
         self.budget.limit = new.server.max_buffered
         self._show_pages()
-        for key in ("kind", "url", "max_bytes"):
+        for key in ("kind", "url", "ca_file", "max_bytes"):
             if getattr(old.store, key) != getattr(new.store, key):
                 self._log.warn("store.{key} changes only with a restart", key=key)
         for key in ("listen", "admin", "admin_token", "admin_hosts", "log_format", "access_log", "state_dir", "workers", "node", "peers"):

@@ -35,6 +35,7 @@ EXCHANGE_PLACES = {
     "HELD": (0, 1),
     "SENT": (1.15, 2),
     "JUDGING": (0, 3),
+    "TUNNELLED": (2.3, 3.5),
     "STREAMING": (1.15, 4),
     "PLAIN": (0, 5),
     "TRAILING": (1.15, 6),
@@ -264,6 +265,7 @@ def _one_of_each() -> Iterator[Metrics]:
 
     class _Shared:
         up, timeouts, owned, followed, losses, dropped, reaped = True, 1, 1, 1, {"fenced": 1}, 1, 1
+        trouble, refusals = "", {"OOM": 1}
 
     metrics = Metrics(upstreams=lambda: [_Upstream()], cache_view=_Cache, streams_view=_Streams, shared_view=_Shared)
     metrics.requests["chat", 200, "ok"] += 1

@@ -60,6 +60,7 @@ def test_no_more_are_shown_than_a_person_reads() -> None:
         ("/cache", 3, []),
         ("/cache?", 3, []),
         ("/cache?route=default", 1, [2, 3]),
+        ("/cache?route=gone", 2, [1]),
         (f"/cache/{KEY}", 1, [2, 3]),
         (f"/cache/{KEY[:-1]}2", 1, [1, 3]),
     ],

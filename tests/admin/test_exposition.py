@@ -30,12 +30,14 @@ def scrape(exposition: Exposition) -> dict[tuple[str, tuple[tuple[str, str], ...
 
 class FakeShared:
     up, timeouts, owned, followed, losses, dropped, reaped = False, 2, 3, 4, {"gone": 5}, 6, 7
+    trouble, refusals = "connection refused", {"OOM": 8}
 
 
 def test_what_is_shared_is_told_where_there_is_a_redis() -> None:
     found = scrape(Exposition(Metrics(shared_view=FakeShared)))
     assert found["txsse_redis_up", ()] == 0
     assert found["txsse_redis_timeouts_total", ()] == 2
+    assert found["txsse_redis_refusals_total", (("code", "OOM"),)] == 8
     assert found["txsse_shared_streams", (("role", "owned"),)] == 3
     assert found["txsse_shared_streams", (("role", "followed"),)] == 4
     assert found["txsse_shared_losses_total", (("reason", "gone"),)] == 5

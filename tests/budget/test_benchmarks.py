@@ -21,7 +21,7 @@ from txsse.testing import free_port
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MODULES = ("bars", "page", "plot", "report", "results")
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 
 Damage = Callable[[bytes], bytes]
 

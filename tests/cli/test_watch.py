@@ -161,6 +161,11 @@ async def test_an_http_error_is_shown_as_text(upstream: ScriptedUpstream) -> Non
     assert shown(out) == ["429 Too Many Requests  application/json", '{"error":', '"busy"}']
 
 
+async def test_a_redirect_that_a_post_must_not_follow_is_no_success(upstream: ScriptedUpstream) -> None:
+    upstream.script = steps(REQUEST, answer(b"", "302 Found", ["Location: /elsewhere"]), CLOSE)
+    assert await watch(reactor, Target(upstream.url, b"{}"), Terminal(StringIO())) == 1
+
+
 async def test_nobody_there_is_an_error() -> None:
     with pytest.raises(CommandError, match="refused"):
         await watch(reactor, Target(f"http://127.0.0.1:{free_port()}"), Terminal(StringIO()))

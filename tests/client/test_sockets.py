@@ -82,7 +82,7 @@ async def test_a_server_that_is_away_for_a_while_is_found_again(server: Scripted
     assert (await following).data == "b"
     assert server.requests[-1].header("last-event-id") == b"1"
     source.close()
-    await server.connections[-1].gone(1)
+    await server.connections[-1].gone()
 
 
 async def test_a_lost_post_is_told(server: ScriptedUpstream) -> None:
@@ -98,11 +98,10 @@ async def test_cancelling_closes_the_connection(server: ScriptedUpstream) -> Non
     source = EventSource(server.url)
     waiting = Deferred.fromCoroutine(source.__anext__())
     await eventually(reactor, lambda: source.state is State.OPEN)
-    began = server.reactor.seconds()
     waiting.cancel()
     with pytest.raises(CancelledError):
         await waiting
-    assert await server.connections[0].gone(1) - began < 0.1
+    await server.connections[0].gone()
 
 
 @implementer(IPolicyForHTTPS)
@@ -158,9 +157,8 @@ async def test_closing_a_tls_stream_that_is_not_read_reaches_the_server(secure: 
     connection = server.connections[0]
     await eventually(reactor, lambda: connection.paused)
     sent = connection.sent
-    began = server.reactor.seconds()
     await source.aclose()
-    assert await connection.gone(2) - began < 0.5
+    await connection.gone()
     assert sent < 16 * 2**20
 
 

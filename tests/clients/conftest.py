@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted  # type: ignore[import-untyped]  # ships no types
@@ -26,6 +27,14 @@ async def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         yield made
     finally:
         await made.stop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    report = yield
+    if report.failed and hasattr(item, "records"):
+        report.sections.append(("records", item.records()))
+    return report
 
 
 def _asked_for(tests: list[pytest.Item]) -> list[Client]:

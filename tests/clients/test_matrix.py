@@ -24,9 +24,10 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("client", "row", "scenario"), PLACES)
-def test_cell(world: World, client: Client, row: str, scenario: Scenario) -> None:
+def test_cell(request: pytest.FixtureRequest, world: World, client: Client, row: str, scenario: Scenario) -> None:
     require(client.missing)
     place = (client.name, row, scenario.name)
+    request.node.records = lambda: world.records(place)
     assert place in world.cells, f"no result: {world.failures.get(client.name, 'its driver has not run it')}"
     found, fault = complaint(scenario, SPEECHES[client.rows[row]], world.cells[place]), fault_of(place)
     if fault:

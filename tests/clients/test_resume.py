@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_twisted  # type: ignore[import-untyped]  # ships no types
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
@@ -35,8 +36,9 @@ PAGES = page("/chat.html", EXAMPLES / "resume_browser.html") + page("/harness.ht
 
 
 @pytest_twisted.async_yield_fixture()  # type: ignore[untyped-decorator]
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     proxy = Proxy(CONFIG.replace("[[route]]", PAGES + "[[route]]", 1), tmp_path)
+    request.node.records = lambda: proxy.log[-6000:]
     made = Bench(reactor, proxy)
     yield made
     await made.close()
@@ -57,7 +59,7 @@ async def test_fetch_event_source(bench: Bench, tmp_path: Path) -> None:
 
     async def read(url: str) -> tuple[int, bytes, bytes]:
         command = ["node", str(script), f"{url}/v1", "Hi"]
-        done = await deferToThread(subprocess.run, command, capture_output=True, stdin=subprocess.DEVNULL, check=False, timeout=30)
+        done = await deferToThread(subprocess.run, command, capture_output=True, stdin=subprocess.DEVNULL, check=False, timeout=150)
         return done.returncode, done.stdout, done.stderr
 
     assert await read_cut(bench, read) == dict.fromkeys(CUTS, (0, f"{TEXT}\n".encode(), b""))
@@ -71,7 +73,7 @@ async def test_a_browser(bench: Bench, tmp_path: Path) -> None:
         quiet = subprocess.DEVNULL
         browser = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
         try:
-            await bench.upstream.until(lambda: len(told()) == 2, 60)
+            await bench.upstream.until(lambda: len(told()) == 2, 150)
         finally:
             os.killpg(browser.pid, signal.SIGKILL)
             await deferToThread(browser.wait)

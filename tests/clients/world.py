@@ -22,7 +22,8 @@ from txsse.testing.waiting import Reactor
 
 AT_ONCE: Final = 3
 """Drivers at work at the same time: they wait more than they compute, but for their imports."""
-LIMIT: Final = 120.0
+LIMIT: Final = 400.0
+"""Seconds for all of a driver."""
 
 OPTIONS: Final[dict[str, Any]] = {
     "hold.commit_after": "200ms",
@@ -136,6 +137,12 @@ class World:
         self.proxy = Proxy(configuration(clients, self.backend.port), self._folder)
         turns = DeferredSemaphore(AT_ONCE)
         await gatherResults([turns.run(deferToThread, self._drive, client) for client in clients], consumeErrors=True)
+
+    def records(self, place: Place) -> str:
+        """What the proxy logged of a cell, and what its driver complained of: for a test that fails."""
+        said = self._folder / f"{place[0]}.log"
+        lines = [] if self.proxy is None else [line for line in self.proxy.log.splitlines() if "/".join(place) + "/" in line]
+        return "\n".join(lines[-20:]) + "\n" + (said.read_text("utf-8", "replace")[-3000:] if said.exists() else "")
 
     async def stop(self) -> None:
         if self.proxy is not None:

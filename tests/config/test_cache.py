@@ -103,15 +103,6 @@ def test_a_scope_by_header_has_the_name_of_one(name: str) -> None:
             'mode = "all"\nmax_entry = "65MiB"',
             "max_entry (route 1, 'llama'): 65MiB is more than store.max_bytes, 64MiB, holds; lower it, or raise store.max_bytes",
         ),
-        ("speed = 2", "speed (route 1, 'llama'): it has no effect with replay = 'instant'; write replay = 'original', or remove it"),
-        (
-            'replay = "fixed"\nmax_gap = "1s"',
-            "max_gap (route 1, 'llama'): it has no effect with replay = 'fixed'; write replay = 'original', or remove it",
-        ),
-        (
-            'replay = "original"\ngap = "1s"',
-            "gap (route 1, 'llama'): it has no effect with replay = 'original'; write replay = 'fixed', or remove it",
-        ),
     ],
 )
 def test_what_cannot_be_right_about_a_cache_is_refused(more: str, problem: str) -> None:
@@ -120,6 +111,11 @@ def test_what_cannot_be_right_about_a_cache_is_refused(more: str, problem: str) 
 
 def test_where_nothing_is_cached_a_small_store_is_no_mistake() -> None:
     assert stored('max_bytes = "64KiB"').store.max_bytes == 64 * 1024
+
+
+@pytest.mark.parametrize("more", ["", "speed = 2", 'replay = "fixed"\nmax_gap = "1s"', 'replay = "original"\ngap = "1s"'])
+def test_a_small_store_and_what_has_no_effect_are_let_be(more: str) -> None:
+    assert loads(f'[store]\nmax_bytes = "64KiB"\n{ONE}[route.cache]\nmode = "all"\n{more}').store.max_bytes == 64 * 1024
 
 
 def test_a_store_of_kind_sqlite_has_a_file_of_its_own_or_one_with_the_rest(tmp_path: Path) -> None:
@@ -145,12 +141,28 @@ def test_a_store_of_kind_sqlite_has_a_file_of_its_own_or_one_with_the_rest(tmp_p
             'kind = "sqlite"\nurl = ":memory:"',
             "url: not the name of a file; write it as in '/var/lib/txsse/recordings.sqlite', or kind = 'memory' without it",
         ),
+        *(
+            (
+                store + f'ca_file = "{__file__}"',
+                "ca_file: it is for a Redis that speaks TLS; write kind = 'redis' and a rediss:// URL, or remove it",
+            )
+            for store in ("", 'kind = "redis"\nurl = "redis://cache"\n', 'kind = "sqlite"\nurl = "a.db"\n')
+        ),
+        (
+            'kind = "redis"\nurl = "rediss://cache"\nca_file = "/nowhere/ca.pem"',
+            "ca_file: '/nowhere/ca.pem' cannot be read: No such file or directory",
+        ),
         ('kind = "sqlite"\nurl = "/"', "url: '/' is not a file; name one, it is made if it is not there"),
         ('kind = "sqlite"\nurl = "a\\u0000b"', "url: 'a\\x00b' is not a file; name one, it is made if it is not there"),
     ],
 )
 def test_what_cannot_be_right_about_a_store_is_refused(more: str, problem: str) -> None:
     assert problems(f"[store]\n{more}\n{ONE}") == [f"store.{problem}"]
+
+
+def test_the_authority_of_a_redis_is_shown_and_its_password_is_not() -> None:
+    shown = render(stored(f'kind = "redis"\nurl = "rediss://me:hunter2@hunter3@cache"\nca_file = "{__file__}"'))
+    assert f'url = "rediss://***@cache"\nmax_bytes = "64MiB"\nca_file = "{__file__}"\n' in shown
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "REDIS"])

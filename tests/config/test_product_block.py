@@ -22,6 +22,8 @@ OF_OURS = {
     "server.peers",
     "route.cache.convert",
     "route.cache.gap",
+    "route.cache.no_cache_writes",
+    "store.ca_file",
     *(f"webhooks.{key}" for key in ("allow", "secret", "ca_file", "interval", "timeout")),
     *(f"webhooks.max_{key}" for key in ("attempts", "concurrency", "body", "queued")),
 }

@@ -26,9 +26,9 @@ def problems(resume: str, store: str = "") -> list[str]:
             "max_bytes (route 1, 'llama'): 65MiB is more than store.max_bytes, 64MiB, holds; lower it, or raise store.max_bytes",
         ),
         (
-            'mode = "always"',
+            'mode = "always"\nmax_bytes = "2MiB"',
             '[store]\nmax_bytes = "512KiB"',
-            "max_bytes (route 1, 'llama'): 1MiB is more than store.max_bytes, 512KiB, holds; lower it, or raise store.max_bytes",
+            "max_bytes (route 1, 'llama'): 2MiB is more than store.max_bytes, 512KiB, holds; lower it, or raise store.max_bytes",
         ),
     ],
 )
@@ -49,6 +49,10 @@ def test_what_cannot_be_meant_is_refused(resume: str, store: str, problem: str) 
 )
 def test_what_has_no_effect_is_let_be(resume: str) -> None:
     assert problems(resume) == []
+
+
+def test_the_default_fits_a_small_store() -> None:
+    assert problems('mode = "always"', '[store]\nmax_bytes = "512KiB"') == []
 
 
 @pytest.mark.parametrize("option", ["ttl", "grace", "max_orphan", "max_readers"])

@@ -1008,6 +1008,70 @@ def a_stream_where_json_was_to_be_padded() -> Playbook:
     )
 
 
+# -- tunnels
+
+
+SWITCHING: Final = ResponseHead(101, b"Switching Protocols", b"HTTP/1.1", [(b"Upgrade", b"websocket")])
+
+
+def tunnelled() -> Playbook:
+    """Upstream has agreed to a WebSocket."""
+    return (
+        Playbook(streaming=False)
+        >> ev.Begin(ready=True)
+        << Starts(Timer.FIRST_BYTE, 600)
+        << act.Dispatch()
+        >> ev.Switched(SWITCHING)
+        << Stops(Timer.FIRST_BYTE)
+        << act.RelayHead(SWITCHING, True)
+        << act.OpenRelay(RELAY)
+    )
+
+
+def half_closed() -> Playbook:
+    """One side has ended, whichever."""
+    return tunnelled() >> Feed(b"bytes") << Through(b"bytes") >> ev.HalfClosed() << Stops(Timer.FIRST_BYTE) << Starts(Timer.IDLE, 300)
+
+
+@script
+def tunnelled_to_both_ends() -> Playbook:
+    return half_closed() >> ev.BodyEnded() << act.Finish() << act.Done("ok")
+
+
+@script
+def half_closed_and_silent() -> Playbook:
+    return _aborted(half_closed() >> ev.Elapsed(Timer.IDLE), act.Cut(), act.Done("timeout", "upstream_timeout"))
+
+
+@script
+def tunnelled_paused_resumed_and_left() -> Playbook:
+    return _aborted(
+        tunnelled() >> ev.ClientPaused() << act.PauseUpstream() >> ev.ClientResumed() << act.ResumeUpstream() >> ev.ClientGone(),
+        act.Done("client_closed"),
+    )
+
+
+@script
+def tunnelled_and_stalled() -> Playbook:
+    return _aborted(tunnelled() >> ev.ClientStalled(), act.AbortClient(), act.Done("client_closed"))
+
+
+@script
+def tunnelled_and_reset_by_upstream() -> Playbook:
+    lost = ev.DispatchFailed(Failed(Fault.TRUNCATED, "connection reset inside the response"))
+    return tunnelled() >> lost << act.Cut() << act.Done("upstream_error", "upstream_disconnected")
+
+
+@script
+def tunnelled_and_shut_down() -> Playbook:
+    return _aborted(tunnelled() >> ev.Shutdown(), act.Cut(), act.Done("shutdown", "shutting_down"))
+
+
+@script
+def tunnelled_and_total_deadline() -> Playbook:
+    return _aborted(tunnelled() >> ev.Elapsed(Timer.TOTAL), act.Cut(), act.Done("timeout", "upstream_timeout"))
+
+
 # -- what another exchange asked for, and its failure told to all who follow
 
 

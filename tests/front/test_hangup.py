@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from txsse.clock import Alarms
-from txsse.front.hangup import HangupWatch, has_left
+from txsse.front.hangup import RESET, HangupWatch, has_left
 
 
 def _reset(end: socket.socket) -> None:
@@ -27,6 +27,19 @@ def test_an_end_is_seen_behind_unread_bytes(leave: Callable[[socket.socket], Non
             assert not has_left(ours)
             leave(client)
             assert has_left(ours)
+
+
+@pytest.mark.parametrize(
+    ("leave", "seen"), [(lambda end: end.shutdown(socket.SHUT_WR), False), (_reset, True)], ids=["half-close", "reset"]
+)
+def test_a_watch_for_resets_alone_sees_nothing_else(leave: Callable[[socket.socket], None], seen: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        ours, _ = server.accept()
+        with ours:
+            client.sendall(b"unread")
+            leave(client)
+            assert has_left(ours)
+            assert has_left(ours, RESET) is seen
 
 
 def test_without_a_descriptor_there_is_no_telling() -> None:

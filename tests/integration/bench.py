@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from statistics import median
 
 from tests.integration.process import Proxy
-from txsse.testing import RecordingClient, Response, Script, ScriptedUpstream, eventually
-from txsse.testing.waiting import Reactor
+from txsse.testing import RecordingClient, Response, Script, ScriptedUpstream, eventually, sleep
+from txsse.testing.waiting import TIMEOUT, Reactor
 
 CHAT = "/v1/chat/completions"
 ASK = b'{"model":"m","stream":true,"messages":[{"role":"user","content":"Hi"}]}'
@@ -74,13 +73,28 @@ class Bench:
         lines = [line for line in text.splitlines() if re.match(rf"{name}[{{ ]", line) and all(each in line for each in wanted)]
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
-    async def logged(self, word: str, timeout: float = 5.0) -> str:
+    async def until(self, measure: Callable[[], Awaitable[object]], value: object) -> None:
+        """Wait until *measure* gives *value*."""
+        end = self.reactor.seconds() + TIMEOUT
+        while (seen := await measure()) != value:
+            assert self.reactor.seconds() < end, f"{seen!r} and not {value!r} after {TIMEOUT} s"
+            await sleep(self.reactor, 0.005)
+
+    async def until_metric(self, value: float, name: str, **labels: str) -> None:
+        """Wait until a metric has this value: what a client does is known to the proxy a moment later."""
+        await self.until(lambda: self.metric(name, **labels), value)
+
+    async def until_waiting(self, count: int, upstream: str = "main") -> None:
+        """Wait until so many requests wait for *upstream*."""
+        await self.until_metric(count, "txsse_waiting", upstream=upstream)
+
+    async def logged(self, word: str) -> str:
         """Wait for a line with *word* in the proxy's output and return it."""
 
         def find() -> list[str]:
             return [line for line in self.proxy.log.splitlines() if word in line]
 
-        await eventually(self.reactor, find, timeout, f"a log line with {word}")
+        await eventually(self.reactor, find, what=f"a log line with {word}")
         return find()[-1]
 
     async def close(self) -> None:
@@ -114,8 +128,3 @@ async def is_cut(client: RecordingClient) -> None:
     await client.gone()
     assert not client.response.complete, client.received[-500:]
     assert not client.received.endswith(b"0\r\n\r\n")
-
-
-async def median_of(times: int, measure: Callable[[], Awaitable[float]]) -> float:
-    """A bar is measured several times: one run on a busy machine says nothing."""
-    return median([await measure() for _ in range(times)])

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tests.integration.bench import CHAT, DONE, Bench
-from txsse.testing import RecordingClient, Response, Script, UpstreamConnection, head, sleep
+from txsse.testing import RecordingClient, Response, Script, UpstreamConnection, head
 
 READY = 'probe = { preset = "none" }\n'
 KEY = "Authorization: Bearer one"
@@ -114,9 +114,7 @@ async def operate(bench: Bench, target: str, method: str = "GET") -> Response:
 
 async def until_in_flight(bench: Bench, count: int, route: str) -> None:
     """Wait until so many requests of *route* are being answered."""
-    while (seen := await bench.metric("txsse_in_flight", route=route)) != count:
-        assert seen < count or count == 0, seen
-        await sleep(bench.reactor, 0.005)
+    await bench.until_metric(count, "txsse_in_flight", route=route)
 
 
 def bodies(clients: Iterable[RecordingClient]) -> set[bytes]:

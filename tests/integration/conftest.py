@@ -79,5 +79,5 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     report = yield
     if report.failed:
         for proxy in getattr(item, "proxies", []):
-            report.sections.append(("output of the proxy", proxy.log[-6000:]))
+            report.sections.append((f"output of {proxy.path.name}", proxy.log[-6000:]))
     return report

@@ -13,10 +13,11 @@ from twisted.internet import reactor
 
 from tests.integration.bench import CHAT, DONE
 from tests.integration.caching import KEY, STOP, question, says
-from tests.integration.process import Ports, Proxy
+from tests.integration.process import Proxy, reserve
 from txsse.testing import (
     LAST_CHUNK,
     STREAM_HEAD,
+    Gate,
     RecordingClient,
     Response,
     ScriptedUpstream,
@@ -90,19 +91,15 @@ class Nodes:
             raise
 
     def _reserve(self) -> int:
-        """A port that nobody is given meanwhile: a node needs a second to listen, and comes back after it was killed."""
-        reserved = socket.socket()
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        reserved.bind(("127.0.0.1", 0))
+        reserved, port = reserve()
         self._reserved.append(reserved)
-        port: int = reserved.getsockname()[1]
         return port
 
     def start(self, name: str) -> None:
         """Also again, after it was killed; returns when it listens."""
         self._started += 1
         configuration = LISTEN.format(name=name, more=self._server) + self._more
-        ports = Ports(main=self.main, listen=self._ports[name])
+        ports = {"main": self.main, "listen": self._ports[name]}
         self._proxies[name] = Proxy(configuration, self._folder, f"{name}{self._started}", ports)
 
     def port_of(self, name: str) -> int:
@@ -142,7 +139,9 @@ class World:
     def __init__(self, reactor: Reactor, nodes: Nodes) -> None:
         self.reactor = reactor
         self.nodes = nodes
-        self.upstream = ScriptedUpstream(reactor, tell, port=nodes.main)
+        self.gate = Gate()
+        """Lets those requests go on that said ``halt``."""
+        self.upstream = ScriptedUpstream(reactor, self.tell, port=nodes.main)
         self.clients: list[RecordingClient] = []
 
     async def client(self, node: str) -> RecordingClient:
@@ -186,6 +185,18 @@ class World:
         assert isinstance(found, dict)
         return found
 
+    async def tell(self, connection: UpstreamConnection) -> None:
+        """As many words as the request says (``count``), with a pause after each (``pause``, seconds) and the gate after ``halt``."""
+        while True:
+            asked = json.loads(bytes((await connection.request()).body))
+            connection.send(STREAM_HEAD)
+            for number in range(1, asked["count"] + 1):
+                if number > asked.get("halt", number):
+                    await self.gate.wait()
+                connection.send(chunk(says(str(number))))
+                await sleep(self.reactor, asked["pause"])
+            connection.send(chunk(STOP) + chunk(DONE) + LAST_CHUNK)
+
     @property
     def asked(self) -> int:
         """How often the model was asked."""
@@ -197,18 +208,6 @@ class World:
         for client in self.clients:
             await client.gone()
         await self.upstream.stop()
-
-
-async def tell(connection: UpstreamConnection) -> None:
-    """As many words as the request says (``count``), with a pause after each (``pause``, seconds); the first after another (``wait``)."""
-    while True:
-        asked = json.loads(bytes((await connection.request()).body))
-        connection.send(STREAM_HEAD)
-        await sleep(connection._owner.reactor, asked.get("wait", 0))
-        for number in range(1, asked["count"] + 1):
-            connection.send(chunk(says(str(number))))
-            await sleep(connection._owner.reactor, asked["pause"])
-        connection.send(chunk(STOP) + chunk(DONE) + LAST_CHUNK)
 
 
 def words(count: int, pause: float = 0.02, **more: object) -> bytes:

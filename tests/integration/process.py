@@ -12,10 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 
-from txsse.testing import free_port
-
-STARTUP = 20.0
-SHUTDOWN = 10.0  # before a harder signal; a dozen interpreters that end at once need seconds on two cores
+STARTUP = 60.0
+SHUTDOWN = 30.0  # before a harder signal; a dozen interpreters that end at once need seconds on two cores
 COMPLAINTS = ("Traceback", "Unhandled", "an exchange broke")
 
 TIMES = """
@@ -29,13 +27,44 @@ heartbeat = 0
 """
 """The policy of most tests: an exchange that takes minutes in life is over in half a second."""
 
+CALM = """
+[route.hold]
+timeout = "60s"
+commit_after = "60s"
+[route.keepalive]
+commit_after = "60s"
+interval = "60s"
+heartbeat = 0
+"""
+"""For those that read upstream's own bytes: nothing of ours comes in between, however long a busy machine makes it take."""
+
+PATIENT = CALM.replace('interval = "60s"', 'interval = "100ms"')
+"""For those whose head is upstream's, whenever it comes, and that are kept alive after it."""
+
 
 class Ports(dict[str, int]):
-    """Free ports by name, taken when first asked for: ``$name`` in a configuration."""
+    """Free ports by name, taken when first asked for (``$name`` in a configuration) and nobody else's until they are released."""
+
+    def __init__(self, known: Mapping[str, int] | None = None) -> None:
+        super().__init__(known or {})
+        self._reserved: list[socket.socket] = []
 
     def __missing__(self, name: str) -> int:
-        self[name] = free_port()
+        reserved, self[name] = reserve()
+        self._reserved.append(reserved)
         return self[name]
+
+    def release(self) -> None:
+        for each in self._reserved:
+            each.close()
+
+
+def reserve() -> tuple[socket.socket, int]:
+    """A port that nobody is given before the socket is closed: a proxy needs a second to listen, a backend comes and goes."""
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    return reserved, reserved.getsockname()[1]
 
 
 def server(more: str = "") -> str:
@@ -119,12 +148,16 @@ class Proxy(Process):
     """
 
     def __init__(self, configuration: str, folder: Path, name: str = "proxy", ports: Mapping[str, int] | None = None) -> None:
-        self.ports = Ports(ports or {})
+        self.ports = Ports(ports)
         self.file = folder / f"{name}.toml"
         self.configure(configuration)
         super().__init__(twistd("--config", str(self.file)), folder, name)
-        self.wait_until_open(self.ports["admin"])
-        self._wait_until_it_runs()
+        try:
+            self.wait_until_open(self.ports["admin"])
+            self._wait_until_it_runs()
+        except BaseException:
+            self.stop()
+            raise
 
     def _wait_until_it_runs(self) -> None:
         """An answer tells that its reactor turns and its signal handlers are installed; an open port does not."""
@@ -133,6 +166,12 @@ class Proxy(Process):
             admin.settimeout(STARTUP)
             answer = admin.recv(4096)
         assert answer.startswith(b"HTTP/1.1 200"), f"{answer!r}\n{self.log}"
+
+    def stop(self) -> int:
+        try:
+            return super().stop()
+        finally:
+            self.ports.release()
 
     def configure(self, configuration: str) -> None:
         """Write the file; a running proxy reads it again on SIGHUP."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from twisted.internet import reactor
 
 from tests.integration.bench import DONE, PLAIN, Bench, ch
 from tests.integration.process import TIMES, route, server, upstream
-from txsse.testing import REQUEST, Response, answer, eventually, head, sleep, steps, stream
+from txsse.testing import REQUEST, Gate, Response, answer, head, steps, stream
 
 LONG = TIMES.replace('timeout = "300ms"', 'timeout = "60s"')
 CONFIG = (
@@ -76,20 +75,19 @@ async def test_ready_when_no_upstream_is(bench: Bench) -> None:
 
 
 async def test_the_queue_shows_demand_from_the_first_held_request(bench: Bench) -> None:
-    async def queue() -> dict[str, dict[str, int]]:
+    async def queue(upstream: str) -> dict[str, int]:
         response = await ask(bench, "/queue", ["Host: h"])
         assert response.header("content-type") == b"application/json"
-        found: dict[str, dict[str, int]] = json.loads(bytes(response.body))
+        found: dict[str, int] = json.loads(bytes(response.body))[upstream]
         return found
 
-    assert (await queue())["main"] == {"pending": 0, "active": 0, "demand": 0}
+    assert await queue("main") == {"pending": 0, "active": 0, "demand": 0}
     held = await bench.post(PLAIN, case="down")
-    await sleep(reactor, 0.03)
-    assert (await queue())["down"] == {"pending": 1, "active": 0, "demand": 1}
+    await bench.until(lambda: queue("down"), {"pending": 1, "active": 0, "demand": 1})
     held.close()
     await held.gone()
-    await sleep(reactor, 0.03)
-    assert (await queue())["down"] == {"pending": 0, "active": 0, "demand": 1}, "it is still to become ready"
+    await bench.until_waiting(0, "down")
+    assert await queue("down") == {"pending": 0, "active": 0, "demand": 1}, "it is still to become ready"
 
 
 async def test_status_tells_states_and_no_secrets(bench: Bench) -> None:
@@ -105,8 +103,11 @@ async def test_status_tells_states_and_no_secrets(bench: Bench) -> None:
 async def test_metrics_count_what_happened(bench: Bench) -> None:
     names = ["txsse_keepalives_total", "txsse_relayed_bytes_total", "txsse_requests_total", "txsse_first_byte_seconds_count"]
     before = [await bench.metric(name) for name in names]
-    await bench.play(steps(REQUEST, 0.35, stream(ch("a"), DONE)))
+    gate = Gate()
+    await bench.play(steps(REQUEST, gate, stream(ch("a"), DONE)))
     client = await bench.post()
+    await client.until(lambda: client.responses and len(client.comments) >= 2)
+    gate.open()
     await client.complete()
     after = [await bench.metric(name) for name in names]
     keepalives, relayed, requests, first = (new - old for old, new in zip(before, after, strict=True))
@@ -143,5 +144,4 @@ async def test_the_wait_is_counted_while_it_lasts(bench: Bench) -> None:
     assert await bench.metric("txsse_in_flight", route="down") == 1
     client.reset()
     await client.gone()
-    await eventually(reactor, lambda: client.closed)
-    assert await bench.metric("txsse_waiting", upstream="down") == 0
+    await bench.until_waiting(0, "down")

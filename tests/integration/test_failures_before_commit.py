@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.bench import ASK, PLAIN, Bench, ch, error_of, is_cut
-from tests.integration.process import route, server, upstream
+from tests.integration.process import CALM, route, server, upstream
 from txsse.testing import CLOSE, LAST_CHUNK, REQUEST, RESET, STREAM_HEAD, Script, UpstreamConnection, answer, chunk, head, steps
 
-CALM = "keepalive = { commit_after = '3s' }\nhold = { commit_after = '3s' }"
 READY = 'probe = { preset = "none" }\n'
 CONFIG = server() + upstream(more=READY) + route(more=CALM)
 

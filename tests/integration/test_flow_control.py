@@ -9,13 +9,14 @@ from twisted.internet import reactor
 
 from tests.integration.bench import SSE, Bench, ch
 from tests.integration.process import TIMES, route, server, upstream
+from tests.timing import BUSY
 from txsse.testing import HANG, LAST_CHUNK, REQUEST, STREAM_HEAD, Script, UpstreamConnection, chunk, eventually, head, sleep, steps
 
 MIB = 2**20
 CONFIG = (
     server()
     + upstream(more='probe = { preset = "none" }\n')
-    + route("stuck", more=TIMES + "[route.stream]\nstall_timeout = '400ms'\n")
+    + route("stuck", more=TIMES + "[route.stream]\nstall_timeout = '1s'\n")
     + route()
 )
 EVENT = b"data: " + b"x" * 16_000 + b"\n\n"
@@ -72,7 +73,7 @@ async def test_200_mib_through_a_client_that_sleeps_for_5_seconds(bench: Bench) 
     assert connection.sent - sent < MIB, "the backend could go on"
     assert bench.proxy.memory() - before < MIB
     client.resume()
-    await client.complete(timeout=30)
+    await client.complete(timeout=120)
     assert (client.response.size, client.digest.hexdigest()) == expected(total)
     assert bench.proxy.memory() - before < MIB
 
@@ -96,11 +97,13 @@ async def test_a_stuck_reader_gets_no_keepalives(bench: Bench) -> None:
     client = await bench.client(receive_buffer=65536)
     client.pause()
     client.request("GET", "/", headers=[SSE])
-    await sleep(reactor, 0.6)
+    await at_rest(await bench.upstream.connection())
+    before = await bench.metric("txsse_keepalives_total")
+    await sleep(reactor, 0.4)
+    assert await bench.metric("txsse_keepalives_total") <= before + 1
     client.resume()
     await client.complete()
     assert client.body.replace(b": txsse\n", b"") == EVENT * 1001
-    assert client.body.count(b": txsse\n") <= 1
 
 
 async def test_a_reader_that_takes_nothing_for_stall_timeout_is_cut_off(bench: Bench) -> None:
@@ -112,7 +115,7 @@ async def test_a_reader_that_takes_nothing_for_stall_timeout_is_cut_off(bench: B
     await eventually(reactor, lambda: connection.paused)
     since = reactor.seconds()
     gone = await connection.gone()
-    assert 0.3 <= gone - since <= 1.0
+    assert 0.8 <= gone - since <= 1 + BUSY
     client.resume()
     await client.gone()
     assert not client.response.complete
@@ -123,17 +126,17 @@ async def test_a_reader_that_is_only_slow_is_not(bench: Bench) -> None:
     await bench.play(flood(total))
     client = await bench.client(keep=False, receive_buffer=65536)
     client.request("GET", "/", headers=[SSE, "X-Case: stuck"])
-    for _ in range(5):
+    for _ in range(7):
         client.pause()
         await sleep(reactor, 0.2)
         client.resume()
         await sleep(reactor, 0.002)
-    await client.complete(timeout=20)
+    await client.complete(timeout=60)
     assert (client.response.size, client.digest.hexdigest()) == expected(total)
 
 
 async def test_an_idle_stream_does_not_count_as_stuck(bench: Bench) -> None:
-    await bench.play(steps(REQUEST, STREAM_HEAD + chunk(ch("a")), 0.7, chunk(ch("b")), LAST_CHUNK, HANG))
+    await bench.play(steps(REQUEST, STREAM_HEAD + chunk(ch("a")), 1.3, chunk(ch("b")), LAST_CHUNK, HANG))
     client = await bench.post(case="stuck")
     await client.complete()
     assert client.body.replace(b": txsse\n", b"") == ch("a") + ch("b")

@@ -109,9 +109,7 @@ async def test_who_leaves_ends_the_upstreams_work(bench: Bench, fields: list[str
     await model.request()
     model.send(STREAM_HEAD + chunk(WORDS[0]))
     client.close()
-    began = bench.reactor.seconds()
     await model.gone()
-    assert bench.reactor.seconds() - began < 1
 
 
 async def test_slots(bench: Bench) -> None:

@@ -15,16 +15,17 @@ import openai
 import pytest
 from httpx_sse import connect_sse
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from tests.integration.bench import CHAT, DONE, Bench, ch
 from tests.integration.conftest import Start
-from tests.integration.process import Process, Proxy, route, server, upstream
-from txsse.testing import HANG, LAST_CHUNK, REQUEST, STREAM_HEAD, Script, answer, chunk, eventually, sleep, steps, stream
+from tests.integration.process import CALM, Process, Proxy, route, server, upstream
+from txsse.testing import HANG, LAST_CHUNK, REQUEST, STREAM_HEAD, Gate, Script, answer, chunk, eventually, sleep, steps, stream
 
 TIMES = """
 [route.hold]
-timeout = "2s"
+timeout = "60s"
 commit_after = "50ms"
 [route.keepalive]
 commit_after = "50ms"
@@ -37,7 +38,8 @@ CONFIG = (
     + upstream("never", port="nowhere")
     + upstream("demo", 'probe = { preset = "llamacpp", interval = "50ms" }', port="demo")
     + route("demo", "demo", TIMES)
-    + route("never", "never", TIMES.replace('timeout = "2s"', 'timeout = "200ms"'))
+    + route("demo-calm", "demo", CALM)
+    + route("never", "never", TIMES.replace('timeout = "60s"', 'timeout = "200ms"'))
     + route("event", more=TIMES + 'form = "event"\n')
     + route(more=TIMES)
 )
@@ -59,7 +61,7 @@ def demo(running_proxies: Start, tmp_path_factory: pytest.TempPathFactory) -> Ge
 
 def client(proxy: Proxy, case: str) -> openai.OpenAI:
     return openai.OpenAI(
-        base_url=f"http://127.0.0.1:{proxy.port}/v1", api_key="k", max_retries=0, timeout=5, default_headers={"X-Case": case}
+        base_url=f"http://127.0.0.1:{proxy.port}/v1", api_key="k", max_retries=0, timeout=60, default_headers={"X-Case": case}
     )
 
 
@@ -81,7 +83,7 @@ def test_openai_async_reads_over_every_silence(demo: Proxy) -> None:
         return "".join([each.choices[0].delta.content or "" async for each in chunks])
 
     async def read_all() -> list[str]:
-        async with openai.AsyncOpenAI(base_url=base, api_key="k", max_retries=0, timeout=5, default_headers={"X-Case": "demo"}) as api:
+        async with openai.AsyncOpenAI(base_url=base, api_key="k", max_retries=0, timeout=60, default_headers={"X-Case": "demo"}) as api:
             return await asyncio.gather(*[read(api, silence) for silence in ("Prefill", "First", "Gap", "Stall")])
 
     assert [each.strip() for each in asyncio.run(read_all())] == [TEXT] * 4
@@ -97,7 +99,7 @@ def test_openai_gets_a_plain_answer(demo: Proxy) -> None:
 @pytest.mark.parametrize("fail", ["reset", "status=429", "html=502", "die-in-event", "die-between-events"])
 def test_openai_never_takes_a_failure_for_a_success(demo: Proxy, fail: str, prefill: str) -> None:
     with pytest.raises(openai.APIError) as raised:
-        say(demo, "demo", **{"X-Demo-Fail": fail, "X-Demo-Prefill": prefill})
+        say(demo, "demo" if prefill == "0.2" else "demo-calm", **{"X-Demo-Fail": fail, "X-Demo-Prefill": prefill})
     assert not isinstance(raised.value, openai.APITimeoutError)
     if fail == "status=429" and prefill == "0":
         assert isinstance(raised.value, openai.RateLimitError), "inside the grace the status is the true one"
@@ -105,7 +107,7 @@ def test_openai_never_takes_a_failure_for_a_success(demo: Proxy, fail: str, pref
 
 def test_openai_never_takes_json_for_a_stream_after_the_commit(demo: Proxy) -> None:
     with pytest.raises(openai.APIError):
-        say(demo, "demo", **{"X-Demo-Fail": "json200", "X-Demo-Prefill": "0.2"})
+        say(demo, "demo", **{"X-Demo-Fail": "json200", "X-Demo-Prefill": "1"})
 
 
 def test_openai_raises_our_message_when_nothing_becomes_ready(demo: Proxy) -> None:
@@ -134,7 +136,7 @@ async def test_openai_survives_ids_and_comments(bench: Bench, case: str) -> None
 
 def read_events(proxy: Proxy) -> list[tuple[str, str, str]]:
     with (
-        httpx.Client(timeout=5) as http,
+        httpx.Client(timeout=60) as http,
         connect_sse(http, "GET", f"http://127.0.0.1:{proxy.port}/events") as source,
     ):
         return [(each.event, each.id, each.data) for each in source.iter_sse()]
@@ -172,17 +174,27 @@ async def test_httpx_that_leaves_ends_the_backends_work(bench: Bench) -> None:
             next(response.iter_raw())
 
     await in_thread(bench, steps(REQUEST, HANG), leave)
-    await eventually(reactor, lambda: not bench.upstream.open_connections, 0.5, "the end at the backend")
+    await eventually(reactor, lambda: not bench.upstream.open_connections, what="the end at the backend")
 
 
 async def curl(*options: str) -> subprocess.CompletedProcess[bytes]:
     program = shutil.which("curl")
     assert program is not None
-    command = [program, "-sS", "-m", "5", *options]
+    command = [program, "-sS", "-m", "60", *options]
     result: subprocess.CompletedProcess[bytes] = await deferToThread(
         subprocess.run, command, capture_output=True, check=False, stdin=subprocess.DEVNULL
     )
     return result
+
+
+async def committed(bench: Bench, gate: Gate, *options: str) -> subprocess.CompletedProcess[bytes]:
+    """Curl, with a gate that is opened once it was told something."""
+    before = await bench.metric("txsse_keepalives_total")
+    running = Deferred.fromCoroutine(curl(*options))
+    while await bench.metric("txsse_keepalives_total") == before:
+        await sleep(reactor, 0.01)
+    gate.open()
+    return await running
 
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
@@ -190,8 +202,11 @@ needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is no
 
 @needs_curl
 async def test_curl_reads_a_stream_and_ends_well(bench: Bench, tmp_path: Path) -> None:
-    await bench.play(steps(REQUEST, 0.17, stream(ch("a"), DONE)))
-    result = await curl("-N", "-d", '{"stream":true}', "-D", str(tmp_path / "head"), f"http://127.0.0.1:{bench.proxy.port}{CHAT}")
+    gate = Gate()
+    await bench.play(steps(REQUEST, gate, stream(ch("a"), DONE)))
+    result = await committed(
+        bench, gate, "-N", "-d", '{"stream":true}', "-D", str(tmp_path / "head"), f"http://127.0.0.1:{bench.proxy.port}{CHAT}"
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout == b": txsse\n" * result.stdout.count(b": txsse\n") + ch("a") + DONE
     assert b"text/event-stream; charset=utf-8" in (tmp_path / "head").read_bytes()
@@ -199,8 +214,9 @@ async def test_curl_reads_a_stream_and_ends_well(bench: Bench, tmp_path: Path) -
 
 @needs_curl
 async def test_curl_calls_a_cut_an_error(bench: Bench) -> None:
-    await bench.play(steps(REQUEST, 0.1, answer(b'{"error":{"message":"no"}}', "500 Oops")))
-    result = await curl("-N", "-d", '{"stream":true}', f"http://127.0.0.1:{bench.proxy.port}{CHAT}")
+    gate = Gate()
+    await bench.play(steps(REQUEST, gate, answer(b'{"error":{"message":"no"}}', "500 Oops")))
+    result = await committed(bench, gate, "-N", "-d", '{"stream":true}', f"http://127.0.0.1:{bench.proxy.port}{CHAT}")
     assert result.returncode == 18, "transfer closed with outstanding read data remaining"
     assert b'"message":"no"' in result.stdout
 

@@ -25,11 +25,11 @@ from txsse.testing import (
     sleep,
 )
 
-PATIENT = TIMES.replace('timeout = "300ms"', 'timeout = "10s"')
+PATIENT = TIMES.replace('timeout = "300ms"', 'timeout = "60s"')
 PROBE = 'probe = { preset = "tcp", interval = "50ms" }\n'
 URLS = '[[upstream]]\nname = "{}"\nurls = [{}]\nprobe = {{ preset = "tcp", interval = "50ms" }}\n'
 CONFIG = server() + URLS.format("main", '"http://127.0.0.1:$one", "http://127.0.0.1:$two", "http://127.0.0.1:$three"') + route(more=PATIENT)
-SOON = 5.0  # seconds in which a server that came back has to have its share
+SOON = 20.0  # seconds in which a server that came back has to have its share
 
 
 class Replicas:

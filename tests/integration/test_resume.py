@@ -13,6 +13,7 @@ import pytest
 from tests.integration.bench import DONE, SSE, Bench, error_of, is_cut
 from tests.integration.caching import KEY, READY, STOP, also, cache, operate, question, says, told, turns, verdict
 from tests.integration.process import TIMES, Proxy, route, server, upstream
+from tests.timing import BUSY
 from txsse.testing import (
     LAST_CHUNK,
     RESET,
@@ -52,12 +53,14 @@ CONFIG = (
     + route("strict", more=resume(f'{THREE}\non_gap = "error"'))
     + route("nothing", more=resume('max_bytes = "1B"'))
     + route("cancel", more=resume('on_disconnect = "cancel"'))
-    + route("grace", more=resume('grace = "600ms"'))
+    + route("grace", more=resume('grace = "1s"'))
     + route("continue", more=resume('on_disconnect = "continue"'))
     + route("orphan", more=resume('on_disconnect = "continue"\nmax_orphan = "400ms"'))
     + route("crowd", more=resume("max_readers = 2"))
     + route("brief", more=resume('ttl = "200ms"'))
     + route("held", "asleep", TIMES.replace('timeout = "300ms"', 'timeout = "20s"') + resume())
+    + route("full", "asleep", TIMES.replace("[route.hold]", "[route.hold]\nmax_waiting = 1").replace("300ms", "20s") + resume())
+    + route("chunks", more=TIMES + 'form = "event"\n' + resume())
     + route("both", more=resume() + cache())
     + route("large", more=resume('max_bytes = "16MiB"\nmax_readers = 250'))
     + route("lines", more='dialect = "ollama"\n' + resume())
@@ -235,6 +238,23 @@ async def test_x3_nor_what_only_a_query_can_hold(query: str, bench: Bench) -> No
     assert (client.response.status, error_of(client.body)["code"]) == (400, "bad_cursor")
 
 
+@pytest.mark.parametrize("cursor", ["{sid}.x", "{sid}.-5", "{unknown}.x"])
+async def test_x3_nor_does_a_post_with_it_become_a_new_request(cursor: str, bench: Bench) -> None:
+    sid = await finished(bench, 2)
+    client = await post(bench, question(), "main", f"Last-Event-ID: {cursor.format(sid=sid, unknown='U' * 22)}")
+    await client.complete()
+    assert (client.response.status, error_of(client.body)["code"]) == (400, "bad_cursor")
+    assert len(bench.upstream.requests) == 1
+
+
+async def test_x3_but_one_with_an_id_of_somebody_elses_is_theirs(bench: Bench) -> None:
+    await bench.play(turns(stream(told("hi"))))
+    client = await post(bench, question(), "main", "Last-Event-ID: abc")
+    await client.complete()
+    assert (client.response.status, client.body) == (200, told("hi"))
+    assert bench.upstream.requests[-1].header("last-event-id") == b"abc"
+
+
 async def test_x3_a_cursor_ahead_of_a_stream_that_runs_waits_for_what_comes(bench: Bench) -> None:
     gate = Gate()
     await bench.play(turns(live(event(1), gate, event(2))))
@@ -280,7 +300,7 @@ async def test_x4_a_reader_who_falls_behind_is_told_in_the_stream(case: str, ben
     await slow.contains(event(1))
     slow.pause()
     gate.open()
-    await first.complete(timeout=20)
+    await first.complete(timeout=60)
     assert seqs(first, sid) == [*range(1, count)]
     slow.resume()
     if case == "short":
@@ -315,6 +335,14 @@ async def test_x5_where_nothing_is_kept_only_what_comes_is_sent_and_the_gap_told
         assert client.body == numbered(sid, *expected)
 
 
+async def test_x5_and_when_that_is_over_there_is_nothing_to_come_back_to(bench: Bench) -> None:
+    sid = await finished(bench, 2, "nothing")
+    for cursor in (None, f"{sid}.1"):
+        client = await told_all(bench, sid, cursor)
+        assert (client.response.status, error_of(client.body)["code"]) == (410, "stream_gone")
+    assert (await back(bench, sid, f"{sid}.2")).response.status == 204
+
+
 # X6, X7, X8: many events, many readers
 
 
@@ -323,7 +351,7 @@ async def test_x6_twenty_thousand_events_in_one_connection(bench: Bench) -> None
     parts = [b"".join(map(event, range(at, at + 100))) for at in range(1, count, 100)]
     await bench.play(turns(stream(*parts)))
     client = await ask(bench, "large")
-    await client.complete(timeout=30)
+    await client.complete(timeout=60)
     sid = sid_of(client)
     again = await told_all(bench, sid)
     assert seqs(again, sid) == [*range(1, count + 1)]
@@ -352,10 +380,10 @@ async def test_x7_two_hundred_attach_while_an_event_comes_each_millisecond(bench
         client = await bench.client()
         client.request("GET", f"/-/streams/{sid}", headers=[SSE, KEY, *([f"Last-Event-ID: {sid}.{after}"] if after else [])])
         readers.append((after, client))
-    await first.complete(timeout=30)
+    await first.complete(timeout=60)
     assert seqs(first, sid) == [*range(1, count + 1)]
     for after, client in readers:
-        await client.complete(timeout=30)
+        await client.complete(timeout=60)
         assert client.response.status == 200
         assert seqs(client, sid) == [*range(after + 1, count + 1)], after
     assert len(bench.upstream.requests) == 1
@@ -392,9 +420,8 @@ async def streaming(bench: Bench, case: str, *parts: bytes | Gate) -> tuple[Upst
 
 async def test_x9_cancel_closes_the_upstream_at_once(bench: Bench) -> None:
     connection, client, sid = await streaming(bench, "cancel")
-    left = bench.reactor.seconds()
     client.close()
-    assert await connection.gone() - left < 1
+    await connection.gone()
     assert (await state(bench, sid))["error"]["code"] == "cancelled"
 
 
@@ -404,13 +431,13 @@ async def test_x9_grace_waits_for_a_reader_to_come_back(bench: Bench) -> None:
     await sleep(bench.reactor, 0.3)
     assert not connection.closed
     client = await back(bench, sid, f"{sid}.1")
-    await sleep(bench.reactor, 0.6)
+    await sleep(bench.reactor, 1.1)
     assert not connection.closed, "somebody reads it"
     left = bench.reactor.seconds()
     client.close()
-    assert 0.5 < await connection.gone() - left < 1.2
+    assert 0.9 < await connection.gone() - left < 1 + BUSY
     found = await state(bench, sid)
-    assert (found["state"], found["error"]["code"], found["last"]) == ("error", "cancelled", 1)
+    assert (found["state"], found["error"]["code"], found["last"]) == ("error", "cancelled", 2)
 
 
 async def test_x9_continue_runs_to_its_end_and_can_be_replayed(bench: Bench) -> None:
@@ -420,8 +447,8 @@ async def test_x9_continue_runs_to_its_end_and_can_be_replayed(bench: Bench) -> 
     await client.contains(event(1))
     sid = sid_of(client)
     client.close()
-    await sleep(bench.reactor, 0.1)
-    assert (await state(bench, sid))["readers"] == 0
+    while (await state(bench, sid))["readers"]:
+        await sleep(bench.reactor, 0.01)
     gate.open()
     while (await state(bench, sid))["state"] == "live":
         await sleep(bench.reactor, 0.01)
@@ -432,7 +459,7 @@ async def test_x9_but_nobody_is_waited_for_for_ever(bench: Bench) -> None:
     connection, client, _ = await streaming(bench, "orphan")
     left = bench.reactor.seconds()
     client.close()
-    assert 0.3 < await connection.gone() - left < 1
+    assert 0.3 < await connection.gone() - left < 0.4 + BUSY
 
 
 async def test_x9_one_of_two_leaves(bench: Bench) -> None:
@@ -516,6 +543,22 @@ async def test_upstreams_own_ids_stay_and_are_cursors(bench: Bench) -> None:
     assert (await back(bench, sid, "d")).response.status == 400
 
 
+async def test_where_upstream_gives_ids_to_some_the_others_have_ours_for_those_who_come_back(bench: Bench) -> None:
+    parts = [b"id: a\ndata: 1\n\n", b"data: 2\n\n", b"data: 3\n\n"]
+    await bench.play(turns(stream(*parts)))
+    client = await ask(bench)
+    await client.complete()
+    sid = sid_of(client)
+    assert client.body == b"".join(parts), "what comes after its ids is for upstream to say, to who asks there again"
+    rest = b"id: %b.2\n%bid: %b.3\n%b" % (sid.encode(), parts[1], sid.encode(), parts[2])
+    assert (await told_all(bench, sid, "a")).body == rest
+    assert (await back(bench, sid, f"{sid}.3")).response.status == 204, "so that an EventSource comes to an end"
+    knowing = await post(bench, question(), "main", IDS)
+    await knowing.complete()
+    sid = sid_of(knowing)
+    assert [each.id for each in knowing.events] == ["a", f"{sid}.2", f"{sid}.3"]
+
+
 async def test_an_event_that_is_too_long_to_be_kept_passes_and_ends_the_coming_back(bench: Bench) -> None:
     long = event(2, 3_000_000)
     gate = Gate()
@@ -553,6 +596,7 @@ async def test_an_error_is_the_last_event_and_who_has_it_need_not_come_back(benc
     again = await back(bench, sid, client.events[-2].id)
     await is_cut(again)
     assert [each.id for each in again.events] == [last.id]
+    assert again.response.header("x-stream-last") == last.id.rpartition(".")[2].encode()
     assert (await back(bench, sid, last.id)).response.status == 204
     found = await state(bench, sid)
     assert (found["state"], found["error"]["code"]) == ("error", "upstream_disconnected")
@@ -643,6 +687,8 @@ async def test_respond_async_is_answered_at_once_and_runs_on(bench: Bench) -> No
     assert (response.status, response.header("preference-applied")) == (202, b"respond-async")
     sid = sid_of(client)
     assert json.loads(response.body)["id"] == sid
+    await bench.upstream.until(lambda: bench.upstream.requests)
+    assert bench.upstream.requests[0].header("prefer") is None, "a proxy behind us would answer 202 as well"
     again = await post(bench, body, "cancel", "Prefer: respond-async", "Idempotency-Key: background")
     assert (await again.complete()).status == 202
     assert sid_of(again) == sid
@@ -654,6 +700,37 @@ async def test_respond_async_is_answered_at_once_and_runs_on(bench: Bench) -> No
     gate.open()
     assert (await told_all(bench, sid)).body == numbered(sid, 1)
     assert len(bench.upstream.requests) == 1
+
+
+async def test_what_is_said_to_who_comes_back_names_the_model_that_was_asked_for(bench: Bench) -> None:
+    await bench.play(turns(live()))
+    client = await post(bench, question(model="tiny"), "chunks", "Prefer: respond-async")
+    await client.complete()
+    reader = await back(bench, sid_of(client))
+    await reader.contains(b'"model":"tiny"')
+
+
+async def test_there_is_one_location(bench: Bench) -> None:
+    elsewhere = "Location: /upstreams/own"
+    streams = STREAM_HEAD.replace(b"\r\n", f"\r\n{elsewhere}\r\n".encode(), 1)
+    await bench.play(turns(steps(streams, chunk(event(1)) + LAST_CHUNK), answer(status="307 Elsewhere", headers=[elsewhere])))
+    stream, redirect = await post(bench, question()), await post(bench, question())
+    for client in (stream, redirect):
+        await client.complete()
+    again = await told_all(bench, sid_of(stream))
+    ours = b"/-/streams/" + sid_of(stream).encode()
+    found = [client.response.header_all("location") for client in (stream, again, redirect)]
+    assert found == [[ours], [ours], [b"/upstreams/own"]]
+
+
+async def test_respond_async_accepts_nothing_that_is_turned_away_at_once(bench: Bench) -> None:
+    first = await post(bench, question(), "full", "Prefer: respond-async")
+    assert (await first.complete()).status == 202
+    second = await post(bench, question(), "full", "Prefer: respond-async")
+    assert (await second.complete()).status == 429
+    assert error_of(second.body)["code"] == "too_many_waiting"
+    assert second.response.header("retry-after") is not None
+    assert (await status(bench, "DELETE", f"/-/streams/{sid_of(first)}")).status == 200
 
 
 # Who may
@@ -738,7 +815,7 @@ async def test_it_is_ended_by_who_made_it(method: str, more: str, bench: Bench) 
         assert each.events[-1].id == f"{sid}.2"
     again = await status(bench, method, f"/-/streams/{sid}{more}")
     assert (again.status, json.loads(again.body)["error"]["code"]) == (200, "cancelled")
-    assert f"stream {sid[:8]}.. of route main is ended by who made it" in bench.proxy.log
+    await bench.logged(f"stream {sid[:8]}.. of route main is ended by who made it")
 
 
 @pytest.mark.parametrize(("method", "more", "allowed"), [("PUT", "", b"DELETE, GET, HEAD"), ("GET", "/cancel", b"POST")])
@@ -901,8 +978,8 @@ async def test_a_drain_sends_readers_away_who_come_back_each_at_its_own_time(
             retries.add(int(found[1]))
         assert len(retries) > 20 and min(retries) >= 1000 and max(retries) <= 5000
         ends = sorted(client.closed_at or 0 for client in clients)
-        assert 0.3 < ends[-1] - ends[0] < 1, "not all at once"
-        await eventually(bench.reactor, lambda: proxy.returncode is not None, 5)
-        assert (proxy.returncode, bench.reactor.seconds() - asked < 4) == (0, True)
+        assert 0.1 < ends[-1] - ends[0] < 0.5 + BUSY, "not all at once"
+        await eventually(bench.reactor, lambda: proxy.returncode is not None)
+        assert (proxy.returncode, bench.reactor.seconds() - asked < 4 + BUSY) == (0, True)
     finally:
         await bench.close()

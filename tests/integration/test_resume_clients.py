@@ -29,7 +29,7 @@ WATCH = (str(Path(sys.executable).with_name("txsse")), "watch", "--data", json.d
 async def run(*command: str) -> tuple[int, str]:
     """Its exit status and what it printed, or what it said was wrong."""
     done: subprocess.CompletedProcess[bytes] = await deferToThread(
-        subprocess.run, command, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=60
+        subprocess.run, command, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=150
     )
     return done.returncode, (done.stderr if done.returncode else done.stdout).decode()
 
@@ -56,7 +56,7 @@ async def test_the_curl_example(bench: Bench) -> None:
 
 async def test_event_source(bench: Bench) -> None:
     async def read(url: str) -> tuple[str, list[str]]:
-        source = EventSource(url + CHAT, json=ASK, timeout=5, max_retries=5, reactor=bench.reactor)
+        source = EventSource(url + CHAT, json=ASK, timeout=60, max_retries=5, reactor=bench.reactor)
         source.retry = 50  # if the stream is cut before it says so itself
         found = [event async for event in source]
         return text_of([event.data for event in found]), [event.id.rpartition(".")[2] for event in found]

@@ -10,7 +10,7 @@ from tests.integration.bench import PLAIN, Bench, error_of
 from tests.integration.process import TIMES, route, server, upstream
 from txsse.testing import REQUEST, Gate, ScriptedUpstream, UpstreamConnection, answer, eventually, sleep, steps
 
-PATIENT = TIMES.replace('timeout = "300ms"', 'timeout = "20s"')
+PATIENT = TIMES.replace('timeout = "300ms"', 'timeout = "60s"')
 CONFIG = (
     server()
     + upstream("main", 'probe = { preset = "none" }\nmax_concurrency = 1')
@@ -19,8 +19,8 @@ CONFIG = (
     + route("first", more=PATIENT.replace("[route.keepalive]", "max_waiting = 2000\n[route.keepalive]"))
     + route("urgent", more="priority = 5\n" + PATIENT)
     + route("impatient", more="hold = { timeout = '100ms' }")
-    + route("full", "asleep", "hold = { timeout = '5s', max_waiting = 1, overflow = 'fallback' }")
-    + route("other", "asleep", "hold = { timeout = '100ms', commit_after = '10s' }")
+    + route("full", "asleep", "hold = { timeout = '60s', max_waiting = 1, overflow = 'fallback' }")
+    + route("other", "asleep", "hold = { timeout = '100ms', commit_after = '60s' }")
     + route()
 )
 
@@ -65,13 +65,13 @@ async def test_the_urgent_go_first_and_a_leaving_client_frees_its_place(bench: B
     backend = Counting(gate)
     await bench.play(backend)
     running = await bench.post(ask("running"), case="first")
-    await eventually(reactor, lambda: backend.order == ["running"], 5, "the first request")
+    await eventually(reactor, lambda: backend.order == ["running"], what="the first request")
     clients = {}
     for name, case in (("a", "first"), ("leaves", "first"), ("b", "first"), ("urgent", "urgent")):
         clients[name] = await bench.post(ask(name), case=case)
-        await waiting(bench, len(clients))
+        await bench.until_waiting(len(clients))
     clients["leaves"].reset()
-    await waiting(bench, 3)
+    await bench.until_waiting(3)
     gate.open()
     for name in ("a", "b", "urgent"):
         assert (await clients[name].complete()).status == 200
@@ -79,16 +79,11 @@ async def test_the_urgent_go_first_and_a_leaving_client_frees_its_place(bench: B
     assert (backend.order, backend.most) == (["running", "urgent", "a", "b"], 1)
 
 
-async def waiting(bench: Bench, count: int) -> None:
-    while await bench.metric("txsse_waiting", upstream="main") != count:
-        await sleep(reactor, 0.005)
-
-
 async def test_no_slot_in_time_is_told_as_such(bench: Bench) -> None:
     gate = Gate()
     await bench.play(Counting(gate))
     running = await bench.post(ask("running"), case="first")
-    await eventually(reactor, lambda: bool(bench.upstream.requests), 5, "the first request")
+    await eventually(reactor, lambda: bool(bench.upstream.requests), what="the first request")
     client = await bench.post(ask("late"), case="impatient")
     response = await client.complete()
     assert (response.status, error_of(response.body)["code"]) == (503, "queue_timeout")
@@ -108,6 +103,7 @@ async def test_the_other_upstream_answers_when_the_hold_is_over(bench: Bench) ->
         assert request.header("host") == f"127.0.0.1:{cloud.port}".encode()
         # One may wait; the next one is over the limit, and is not refused.
         held = await bench.post(PLAIN, case="full")
+        await bench.until_waiting(1, "asleep")
         second = await (await bench.post(PLAIN, case="full")).complete()
         assert bytes(second.body) == b"from the cloud"
         held.reset()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.bench import SSE, Bench
-from tests.integration.process import route, server, upstream
+from tests.integration.process import CALM, route, server, upstream
 from txsse.testing import LAST_CHUNK, STREAM_HEAD, UpstreamConnection, chunk, sleep
 
-CALM = "keepalive = { commit_after = '3s' }\nhold = { commit_after = '3s' }"
 CONFIG = server() + upstream(more='probe = { preset = "none" }\n') + route(more=CALM)
 
 BODIES = {
@@ -87,6 +86,6 @@ async def test_a_line_without_end_is_relayed_in_bounded_memory(bench: Bench) -> 
     before = bench.proxy.memory()
     client = await bench.client(keep=False)
     client.request("GET", "/", headers=[SSE])
-    await client.complete(timeout=20)
+    await client.complete(timeout=60)
     assert client.response.size == size + 8
     assert bench.proxy.memory() - before < 4 * 2**20

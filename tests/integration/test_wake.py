@@ -16,13 +16,14 @@ from twisted.internet import reactor
 
 from tests.integration.bench import ASK, DONE, PLAIN, Bench, ch, error_of, is_cut, last_error
 from tests.integration.process import Proxy, route, server
+from tests.timing import BUSY
 from tests.upstream.wake.processes import lives
 from txsse.testing import REQUEST, RecordingClient, Response, Script, ScriptedUpstream, answer, eventually, head, sleep, steps, stream
 
 MODEL = Path(__file__).with_name("model_server.py")
 TIMES = """
 [route.hold]
-timeout = "20s"
+timeout = "60s"
 commit_after = "50ms"
 [route.keepalive]
 commit_after = "50ms"
@@ -50,7 +51,7 @@ def woken(name: str, wake: str) -> str:
 CONFIG = (
     server('state_dir = "FOLDER/state"\ndrain = "10s"')
     + started("plain")
-    + started("broken", "exit", wake='cooldown = "20s"')
+    + started("broken", "exit", wake='cooldown = "60s"')
     + started("idle", wake='stop_after_idle = "300ms"')
     + started("slow", seconds=60, wake='cancel_after = "100ms"')
     + started("one", more='group = "gpu"')
@@ -201,16 +202,16 @@ async def test_an_exit_before_it_is_ready_ends_every_wait_at_once_and_is_told_wi
     committed, silent = await world.ask("broken"), await world.ask("broken", PLAIN)
     response = await silent.complete()
     await is_cut(committed)
-    assert reactor.seconds() - began < 5
+    assert reactor.seconds() - began < 20, "the hold would last longer"
     for error in (last_error(committed), error_of(silent.body)):
         assert error["code"] == "wake_failed"
         assert "its process exited with status 3" in str(error["message"])
     assert response.status == 503
-    assert 15 <= int(response.header("retry-after") or 0) <= 20
+    assert 40 <= int(response.header("retry-after") or 0) <= 60
     again = await world.ask("broken")
     response = await again.complete()
     assert (response.status, error_of(again.body)["code"]) == (503, "wake_failed")
-    assert 10 <= int(response.header("retry-after") or 0) <= 20
+    assert 20 <= int(response.header("retry-after") or 0) <= 60
     for client in (committed, silent, again):
         assert b"CUDA" not in client.received
     status = await world.status("broken")
@@ -224,11 +225,11 @@ async def test_an_idle_one_is_stopped_and_an_open_stream_is_not_idle(world: Worl
     await client.contains(b"hello idle")
     await sleep(reactor, 0.7)
     assert world.runs("idle")
+    finished = reactor.seconds()
     world.go("idle")
     await client.complete()
-    finished = reactor.seconds()
     await world.ends("idle")
-    assert 0.25 <= reactor.seconds() - finished < 3
+    assert 0.25 <= reactor.seconds() - finished < 0.3 + BUSY
 
 
 async def test_a_start_nobody_waits_for_is_given_up(world: World) -> None:
@@ -336,4 +337,4 @@ async def test_a_proxy_that_is_killed_leaves_none_behind(own: World) -> None:
     await client.contains(b"hello plain")
     own.proxy.signal(signal.SIGKILL)
     await own.ends("plain")  # which may be before the kernel has put the proxy away
-    await eventually(reactor, lambda: own.proxy.returncode is not None, 5, "the end of the proxy")
+    await eventually(reactor, lambda: own.proxy.returncode is not None, what="the end of the proxy")

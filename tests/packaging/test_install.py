@@ -25,7 +25,7 @@ DATA = {"txsse/py.typed", "txsse/pages/waiting.html"}
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    answer = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+    answer = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
     assert answer.returncode == 0, f"{command}: {answer.stdout}{answer.stderr}"
     return answer.stdout
 

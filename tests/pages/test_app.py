@@ -13,6 +13,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from txsse.clock import Alarms
+from txsse.errors import Outcome, ProxyError
 from txsse.exchange.voice import HoldStatus
 from txsse.pages.listener import own_pages
 from txsse.testing import events
@@ -55,6 +56,7 @@ class Bench:
         self.alarms = Alarms(self.clock)
         self.wait: FakeWait | None = FakeWait()
         self.asked: list[str] = []
+        self.account: list[tuple[bytes, bytes, int, str, Outcome]] = []
         self._locked = locked
         self._pages = own_pages(self, self.clock)
         self.is_ours = self._pages.is_ours
@@ -69,6 +71,14 @@ class Bench:
     def followed(self, token: str) -> FakeWait | None:
         self.asked.append(token)
         return self.wait if token == TOKEN else None
+
+    def page_asked(self, head: RequestHead) -> bytes:
+        return head.request_id or b"new"
+
+    def page_answered(
+        self, head: RequestHead, ident: bytes, peer: str, status: int, size: int, error: ProxyError | None, outcome: Outcome
+    ) -> None:
+        self.account.append((head.method, ident, status, error.code if error else "", outcome))
 
     def get(self, path: str = f"/-/hold/{TOKEN}", *fields: str, method: str = "GET") -> Bench:
         self.protocol: Any = self._pages.welcome(self.transport)._protocol
@@ -122,6 +132,13 @@ def test_a_stream_tells_about_each_second_how_it_stands() -> None:
     assert 10 <= len(bench.told) <= 11
     assert bench.wait is not None and bench.wait.renewed >= 40, "to hold it is to ask for the upstream"
     bench.leave()
+
+
+def test_who_leaves_is_accounted_for_once() -> None:
+    bench = Bench().get(f"/-/hold/{TOKEN}", "X-Request-Id: mine")
+    assert "X-Request-Id: mine" in bench.head
+    bench.leave()
+    assert bench.account == [(b"GET", b"mine", 200, "", "client_closed")]
 
 
 def test_a_change_is_told_soon() -> None:

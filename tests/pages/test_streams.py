@@ -78,6 +78,20 @@ class Bench(PagesBench):
         return code
 
 
+@pytest.mark.parametrize(
+    ("method", "fields", "me", "accounted"),
+    [
+        ("GET", [], True, (b"GET", b"new", 200, "", "ok")),
+        ("DELETE", ["X-Request-Id: mine"], False, (b"DELETE", b"mine", 404, "stream_not_found", "rejected")),
+        ("PUT", [], True, (b"PUT", b"new", 405, "bad_request", "rejected")),
+    ],
+)
+def test_each_request_has_an_id_and_is_accounted_for(method: str, fields: list[str], me: bool, accounted: tuple[Any, ...]) -> None:
+    bench = Bench().ask(method, PATH, *fields, me=me)
+    assert bench.field("X-Request-Id") == accounted[1].decode()
+    assert bench.account == [accounted]
+
+
 def test_its_state() -> None:
     bench = Bench().ask()
     assert (bench.status, json.loads(bench.body)) == (200, {"id": SID, "state": "live"})

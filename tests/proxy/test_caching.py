@@ -238,7 +238,8 @@ def test_what_a_request_can_say_itself(mode: str, field: tuple[bytes, bytes], re
     found = bench.look_up(STREAM, field)
     assert (found.result, found.reason) == (result, reason)
     only = bench.look_up(STREAM, field, (b"Cache-Control", b"only-if-cached"))
-    assert (only.result, only.reason, only.source, only.question) == ("bypass", "only_if_cached", None, None)
+    told = ("bypass", "only_if_cached") if reason == "no_store" else (result, reason)
+    assert (only.result, only.reason, only.source, only.question) == (*told, None, None)
     assert only.error is not None
     assert (only.error.code, only.error.http_status) == ("cache_miss", 504)
 
@@ -514,6 +515,19 @@ def test_a_run_nobody_wanted_to_keep() -> None:
     assert (seat.outcome, bench.memory.count, bench.refusals) == ("ok", 0, {})
 
 
+@pytest.mark.parametrize("scope", ["credential", "shared"])
+@pytest.mark.parametrize(
+    "field", [(b"Cache-Control", b"private"), (b"Cache-Control", b"no-store"), (b"Vary", b"Authorization"), (b"Cache-Control", b"no-cache")]
+)
+def test_nobody_joins_what_upstream_says_is_for_one_client_alone(scope: str, field: tuple[bytes, bytes]) -> None:
+    bench = Bench(scope=scope)
+    hall, _ = bench.run()
+    assert bench.look_up().result == "coalesced", "nobody can know yet"
+    hall.answer(200, b"text/event-stream", field)
+    hall.body(CHUNK)
+    assert bench.look_up().result == ("miss" if scope == "shared" and field[1] != b"no-cache" else "coalesced")
+
+
 # -- long answers
 
 
@@ -564,6 +578,37 @@ def test_the_proxy_is_closed_while_it_looks() -> None:
     bench.cooperator.stop()
     assert (bench.memory.count, bench.quota.used) == (0, 0)
     assert bench.caching.keeping._settling == {}
+
+
+@pytest.mark.parametrize("what", ["all", "route", "key", "other"])
+def test_a_purge_while_it_is_looked_through(what: str) -> None:
+    bench = Bench()
+    hall, _ = bench.run()
+    key = bench.caching.keeping._questions[hall.run].key
+    hall.answer()
+    hall.body(LONG)
+    hall.ended()
+    asking = bench.begin()
+    if what == "key":
+        bench.caching.delete(key)
+    else:
+        bench.caching.purge({"all": None, "route": "llama"}.get(what, what))
+    bench.turn(300)
+    assert [found.result for found in asking] == ["hit" if what == "other" else "miss"]
+    assert bench.quota.used == bench.memory.bytes_used
+
+
+def test_a_newer_answer_comes_while_it_is_looked_through() -> None:
+    bench = Bench()
+    older, _ = bench.run()
+    newer, _ = bench.run(STREAM, (b"Cache-Control", b"no-cache"))
+    for hall, body in ((older, LONG), (newer, WHOLE)):
+        hall.answer()
+        hall.body(body)
+        hall.ended()
+    bench.turn(300)
+    assert stored(bench.look_up()).body == WHOLE
+    assert bench.quota.used == bench.memory.bytes_used
 
 
 # -- slow stores

@@ -10,9 +10,10 @@ from twisted.internet.task import Clock
 from tests.fakes import Seat
 from tests.proxy.sharing import SID, FakeFollow, FakeJournal, a_batch, a_meta, a_route
 from txsse.dialects import DIALECTS
-from txsse.proxy.elsewhere import Elsewhere, Search, Spot, is_own
+from txsse.proxy.elsewhere import Elsewhere, Search, Spot, is_own, last_of
+from txsse.recordings.numbering import Ids
 from txsse.redis.journal import Found
-from txsse.redis.records import DONE, GONE, OWNER_LOST, UNSHARED, Terminal
+from txsse.redis.records import DONE, GONE, OWNER_LOST, UNSHARED, Head, Terminal
 
 ONE, TWO, THREE = b'data: {"n":1}\n\n', b'data: {"n":2}\n\n', b'data: {"n":3}\n\n'
 FAILED = Terminal("upstream_timeout", "It was silent.", 504)
@@ -26,14 +27,16 @@ def a_spot(after: int = 0, dialect: str = "openai-chat", **resume: object) -> Sp
 class World:
     """One reader, and the journal that it reads from."""
 
-    def __init__(self, spot: Spot, *, numbers: bool = True) -> None:
+    def __init__(self, spot: Spot, *, numbers: Ids = Ids.EACH, begun: bool = True, head: Head | None = None) -> None:
         self.clock = Clock()
         self.journal = FakeJournal()
         self.readers: Counter[str] = Counter()
         self.source = Elsewhere(spot, self.journal.real, self.readers)
-        self.seat = Seat(self.clock, spot.route, self.source, dialect=spot.found.meta.dialect)
+        self.seat = Seat(self.clock, spot.route, self.source, commits=True, dialect=spot.found.meta.dialect)
         self.seat.reader.numbers = numbers
         self.seat.begin()
+        if begun:
+            self.follow.follower.began(head)
 
     @property
     def follow(self) -> FakeFollow:
@@ -67,19 +70,46 @@ def test_it_goes_on_after_its_cursor_with_ids() -> None:
     assert not world.readers
 
 
+def test_it_has_upstreams_head() -> None:
+    fields = [(b"Content-Type", b"text/event-stream;x=y"), (b"Cache-Control", b"no-store"), (b"Content-Language", b"de")]
+    world = World(a_spot(), head=Head(206, fields))
+    told = world.seat.downstream
+    assert told.status == 206
+    assert [told.header(name.lower()) for name, _ in fields] == [value for _, value in fields]
+    assert told.header(b"x-accel-buffering") is None
+
+
+def test_until_that_comes_it_waits_as_a_reader_there_does() -> None:
+    world = World(a_spot(), begun=False)
+    assert not world.seat.downstream.status
+    for _ in range(6):
+        world.clock.advance(1)
+    assert (world.seat.downstream.status, world.body[:1]) == (200, b":")
+    world.follow.follower.began(Head(200, [(b"Content-Type", b"text/event-stream")]))
+    world.follow.follower.pieces(a_batch(1, ONE))
+    assert world.body.endswith(b"id: %b.1\n" % SID.encode() + ONE)
+
+
+def test_an_error_instead_of_a_head_is_the_answer() -> None:
+    world = World(a_spot(), begun=False)
+    world.follow.follower.ended(FAILED)
+    assert world.seat.downstream.status == 504 and b'"code":"upstream_timeout"' in world.body
+
+
 def test_without_ids_the_bytes_are_as_they_came() -> None:
-    world = World(a_spot(), numbers=False)
+    world = World(a_spot(), numbers=Ids.NONE)
     world.follow.follower.pieces(a_batch(1, ONE, TWO))
     assert world.body == ONE + TWO
 
 
 @pytest.mark.parametrize("own", [b"id: x\ndata: {}\n\n", b"data: {}\nid: x\n\n", b"data: {}\rid\r\r"])
-def test_once_upstream_has_given_an_id_ours_are_left_out(own: bytes) -> None:
+def test_an_event_that_upstream_has_given_an_id_keeps_it(own: bytes) -> None:
     world = World(a_spot())
     world.follow.follower.pieces(a_batch(1, ONE))
     world.follow.follower.pieces(a_batch(2, TWO, own))
     world.follow.follower.pieces(a_batch(4, THREE))
-    assert world.body == b"id: %b.1\n" % SID.encode() + ONE + TWO + own + THREE
+    sid = SID.encode()
+    assert world.body == b"id: %b.1\n%bid: %b.2\n%b%bid: %b.4\n%b" % (sid, ONE, sid, TWO, own, sid, THREE)
 
 
 def test_an_id_inside_of_data_is_none() -> None:
@@ -134,7 +164,7 @@ def test_what_is_gone_is_told_and_skipped() -> None:
 
 @pytest.mark.parametrize(("dialect", "on_gap"), [("openai-chat", "error"), ("ollama", "skip")])
 def test_or_it_ends_the_reading(dialect: str, on_gap: str) -> None:
-    world = World(a_spot(dialect=dialect, on_gap=on_gap), numbers=False)
+    world = World(a_spot(dialect=dialect, on_gap=on_gap), numbers=Ids.NONE)
     world.follow.follower.pieces(a_batch(1, b"{}\n" if dialect == "ollama" else ONE))
     world.follow.follower.gap(4)
     assert world.code == "replay_truncated"
@@ -164,8 +194,15 @@ def test_where_it_is_is_told_in_the_head() -> None:
     spot = Spot(SID, Found(a_meta(), 5, FAILED, 2), a_route(), 3, 1)
     fields = dict(spot.notes)
     assert fields[b"X-Txsse-Stream"] == SID.encode() and fields[b"Location"] == b"/-/streams/" + SID.encode()
-    assert [fields[b"X-Stream-" + name] for name in (b"State", b"First", b"Last", b"Gap")] == [b"error", b"2", b"5", b"1"]
+    assert [fields[b"X-Stream-" + name] for name in (b"State", b"First", b"Last", b"Gap")] == [b"error", b"2", b"6", b"1"]
     assert b"X-Stream-Gap" not in dict(a_spot().notes)
+
+
+@pytest.mark.parametrize(
+    ("terminal", "dialect", "last"), [(FAILED, "openai-chat", 6), (FAILED, "sse", 5), (DONE, "sse", 5), (OWNER_LOST, "sse", 5)]
+)
+def test_an_error_counts_where_it_is_an_event_of_the_stream(terminal: Terminal, dialect: str, last: int) -> None:
+    assert last_of(Found(a_meta(dialect), 5, terminal), a_route()) == last
 
 
 @pytest.mark.parametrize(("wanted", "number"), [(b"b", 3), (b"", None), (b"z", None)])

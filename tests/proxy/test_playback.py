@@ -23,6 +23,7 @@ from txsse.interfaces import Failed
 from txsse.proxy.playback import Playback, Stored
 from txsse.proxy.subscription import MOST_AT_ONCE
 from txsse.recordings.entry import Entry
+from txsse.recordings.numbering import Ids
 from txsse.wire.http1 import ResponseHead
 
 BIG = b"data: " + b"x" * 30_000 + b"\n\n"
@@ -196,7 +197,7 @@ class Listener:
 
     asked = answered = False
     after = 0
-    numbers = False
+    numbers = Ids.NONE
 
     def __init__(self) -> None:
         self.told: list[bytes] = []

@@ -18,6 +18,7 @@ from txsse.exchange import failures
 from txsse.interfaces import Failed, Fault
 from txsse.proxy.resumable import RETRY, ResumableRun
 from txsse.recordings.cursor import Cursor
+from txsse.recordings.numbering import Ids
 
 SID = "S" * 22
 TRUNCATED = Failed(Fault.TRUNCATED, "connection closed inside the response")
@@ -38,10 +39,23 @@ class Resumed(Hall):
 
     run: ResumableRun
 
-    def __init__(self, dialect: str = "openai-chat", *, ready: bool = True, **resume: Any) -> None:
+    def __init__(
+        self,
+        dialect: str = "openai-chat",
+        *,
+        ready: bool = True,
+        error_event: bool = False,
+        hold: model.Hold | None = None,
+        timeouts: model.Timeouts | None = None,
+        **resume: Any,
+    ) -> None:
         keepalive = model.Keepalive(interval=0.1, commit_after=0.05, heartbeat=0)
         settings = attrs.evolve(model.Resume(mode="auto"), **resume)
-        super().__init__(model.Route(name="llama", keepalive=keepalive, resume=settings), ready=ready, dialect=dialect)
+        route = model.Route(
+            name="llama", keepalive=keepalive, resume=settings, hold=hold or model.Hold(), stream=model.Stream(error_event=error_event)
+        )
+        upstream = model.Upstream(name="llama", probe=model.Probe(preset="openai"), timeouts=timeouts or model.Timeouts())
+        super().__init__(route, None if ready and timeouts is None else upstream, ready=ready, dialect=dialect)
         self.run = ResumableRun(
             self.owner,
             self.watcher,
@@ -58,10 +72,10 @@ class Resumed(Hall):
             created=0.0,
         )
 
-    def join(self, after: int = 0, *, numbers: bool = True, asked: bool = False) -> Seat:
+    def join(self, after: int = 0, *, numbers: Ids = Ids.EACH, asked: bool = False, commits: bool = False) -> Seat:
         if asked:
             self.run.begin()
-        seat = Seat(self.clock, self.route, self.run, asked=asked, dialect=self.dialect)
+        seat = Seat(self.clock, self.route, self.run, asked=asked, dialect=self.dialect, commits=commits)
         seat.reader.after, seat.reader.numbers = after, numbers
         return seat.begin()
 
@@ -69,9 +83,9 @@ class Resumed(Hall):
         seat.downstream.gone = True
         seat.reader.client_gone()
 
-    def streaming(self, *events: bytes) -> Seat:
+    def streaming(self, *events: bytes, numbers: Ids = Ids.EACH) -> Seat:
         """Somebody reads it, and these have come."""
-        seat = self.join(asked=True)
+        seat = self.join(asked=True, numbers=numbers)
         self.answer()
         self.body(*events)
         return seat
@@ -86,7 +100,7 @@ class Resumed(Hall):
 
 def test_each_event_has_its_number_for_those_who_want_numbers() -> None:
     hall = Resumed()
-    first, plain = hall.join(asked=True), hall.join(numbers=False)
+    first, plain = hall.join(asked=True), hall.join(numbers=Ids.NONE)
     hall.answer()
     hall.body(event(1), event(2) + event(3), b": c\n\n", DONE)
     hall.ended()
@@ -124,11 +138,34 @@ def test_a_byte_order_mark_does_not_stand_behind_an_id() -> None:
 
 def test_once_upstream_has_given_an_id_ours_are_given_no_more() -> None:
     hall = Resumed("sse")
-    seat = hall.streaming(event(1), b"id: a\n" + event(2), event(3))
+    seat = hall.streaming(event(1), b"id: a\n" + event(2), event(3), numbers=Ids.UNLESS_OWN)
     assert seat.downstream.body == numbered(1) + b"id: a\n" + event(2) + event(3)
-    assert hall.join(1).downstream.body == b"id: a\n" + event(2) + event(3)
+    assert hall.join(1, numbers=Ids.UNLESS_OWN).downstream.body == b"id: a\n" + event(2) + event(3)
     assert hall.run.place_of(Cursor(foreign=b"a")) == 2
     assert hall.run.place_of(Cursor(foreign=b"b")) is None
+
+
+def test_but_to_who_comes_back_to_us_in_all_events_that_have_none() -> None:
+    hall = Resumed("sse")
+    own = b"id: a\n" + event(2)
+    plain, knowing = hall.streaming(numbers=Ids.UNLESS_OWN), hall.join()
+    hall.body(event(1), own + event(3), b": c\n\n" + own, event(5))
+    assert plain.downstream.body == numbered(1) + own + event(3) + b": c\n\n" + own + event(5)
+    whole = numbered(1) + own + numbered(3) + own + numbered(5)
+    assert knowing.downstream.body == whole.replace(own + numbered(5), b": c\n" + own + numbered(5))
+    assert hall.join().downstream.body == whole
+    assert hall.join(3).downstream.body == own + numbered(5)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"), [(Ids.EACH, b"id: %b.2\nevent: error\n" % SID.encode()), (Ids.UNLESS_OWN, b"event: error\n")]
+)
+def test_nor_has_an_error_an_id_where_upstreams_stand_alone(numbers: Ids, expected: bytes) -> None:
+    hall = Resumed("sse", error_event=True)
+    own = b"id: a\n" + event(1)
+    seat = hall.streaming(own, numbers=numbers)
+    hall.failed(TRUNCATED)
+    assert seat.downstream.body.startswith(own + expected)
 
 
 def test_an_id_of_upstream_is_found_among_thousands() -> None:
@@ -148,10 +185,10 @@ def test_the_place_of_a_cursor(cursor: Cursor, place: int) -> None:
 
 def test_lines_are_numbered_and_bear_no_ids() -> None:
     hall = Resumed("ollama")
-    seat = hall.join(asked=True, numbers=False)
+    seat = hall.join(asked=True, numbers=Ids.NONE)
     hall.answer(200, b"application/x-ndjson")
     hall.body(OLLAMA * 3)
-    assert hall.join(1, numbers=False).downstream.body == OLLAMA * 2
+    assert hall.join(1, numbers=Ids.NONE).downstream.body == OLLAMA * 2
     assert (seat.downstream.body, hall.run.recording.last, hall.run.numbered) == (OLLAMA * 3, 3, False)
 
 
@@ -207,9 +244,9 @@ def test_a_slow_reader_is_told_of_a_gap_and_goes_on() -> None:
 def test_or_that_it_cannot_where_the_gap_is_an_error_or_nothing_could_tell_of_it(dialect: str) -> None:
     hall = Resumed(dialect, max_bytes=51 * 1024, on_gap="error" if dialect == "openai-chat" else "skip")
     line = OLLAMA[:-2] + b"x" * 16384 + OLLAMA[-2:]
-    hall.join(asked=True, numbers=False)
+    hall.join(asked=True, numbers=Ids.NONE)
     hall.answer(200, b"text/event-stream" if dialect == "openai-chat" else b"application/x-ndjson")
-    slow = hall.join(numbers=False)
+    slow = hall.join(numbers=Ids.NONE)
     slow.reader.client_paused()
     hall.body(*[BIG if dialect == "openai-chat" else line] * 10)
     slow.reader.client_resumed()
@@ -218,6 +255,19 @@ def test_or_that_it_cannot_where_the_gap_is_an_error_or_nothing_could_tell_of_it
     if dialect == "openai-chat":
         assert b'"skipped":7' in slow.downstream.body
         assert b'"first":"%b.8"' % SID.encode() in slow.downstream.body
+
+
+def test_an_error_of_a_readers_own_is_no_event_of_a_stream_that_is_over() -> None:
+    hall = Resumed(max_bytes=51 * 1024, on_gap="error")
+    hall.streaming(event(1))
+    slow = hall.join()
+    slow.reader.client_paused()
+    hall.body(*[BIG] * 10, DONE)
+    hall.ended()
+    slow.reader.client_resumed()
+    hall.wait(0.5)
+    assert slow.code == "replay_truncated"
+    assert slow.downstream.body.count(b"\nid: ") == 0, "who comes back with the error's number would be told that it has all"
 
 
 def test_a_stream_of_which_nothing_is_left_does_not_end_as_if_it_had_been_told() -> None:
@@ -282,6 +332,39 @@ def test_an_orphan_does_not_run_for_ever() -> None:
     hall.leave(hall.streaming(event(1)))
     hall.wait(5.4)
     assert hall.closed
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_what_nobody_reads_waits_no_longer_than_a_request_may(background: bool) -> None:
+    hall = Resumed(ready=False, on_disconnect="continue", hold=model.Hold(timeout=5.0))
+    if background:
+        hall.run.begin()
+        hall.run.let_run()
+    else:
+        hall.leave(hall.join(asked=True))
+    hall.wait(4.8)
+    assert not hall.run.over
+    hall.wait(0.4)
+    assert hall.run.error is not None and hall.run.error.code == "readiness_timeout"
+
+
+def test_its_hold_ends_for_all_who_read_it_and_who_comes_later_is_told_so() -> None:
+    hall = Resumed(ready=False, hold=model.Hold(commit_after=0.05, timeout=5.0))
+    hall.join(asked=True)
+    hall.wait(4)
+    seat = hall.join(commits=True)
+    hall.wait(1.5)
+    assert (seat.code, seat.downstream.end) == ("readiness_timeout", "cut")
+    assert seat.downstream.body.count(b"id: %b.1\ndata: {" % SID.encode()) == 1
+    assert hall.run.over and hall.watcher.over == 1
+
+
+def test_its_total_time_goes_on_without_a_reader() -> None:
+    hall = Resumed(on_disconnect="continue", timeouts=model.Timeouts(total=3.0))
+    hall.leave(hall.streaming(event(1)))
+    hall.wait(3.4)
+    assert hall.closed
+    assert hall.run.error is not None and hall.run.error.code == "upstream_timeout"
 
 
 def test_nobody_is_waited_for_after_the_end() -> None:
@@ -355,7 +438,7 @@ def test_one_that_waits_is_ended_too() -> None:
 
 def test_the_error_is_the_last_event() -> None:
     hall = Resumed()
-    first, plain = hall.streaming(event(1)), hall.join(numbers=False)
+    first, plain = hall.streaming(event(1)), hall.join(numbers=Ids.NONE)
     hall.failed(TRUNCATED)
     hall.wait(0.5)
     assert first.downstream.body.startswith(numbered(1) + b'id: %b.2\ndata: {"error":' % SID.encode())

@@ -26,6 +26,7 @@ from txsse.proxy.resumption import (
 )
 from txsse.proxy.streams import Claim, Streams
 from txsse.recordings.cursor import Cursor
+from txsse.recordings.numbering import Ids
 from txsse.wire.headers import Headers
 
 KEY: Headers = [(b"Authorization", b"Bearer one")]
@@ -114,6 +115,26 @@ def test_or_a_refusal() -> None:
     assert come.counts == {"gap": 1, "resumed": 1}
 
 
+def test_where_nothing_is_left_to_tell_of_a_stream_that_is_over_it_is_gone() -> None:
+    come = Come()
+    come.streaming(event(1), event(2), event(3))
+    come.ended()
+    come.run.recording.close()  # evicted
+    for cursor in (Cursor(), Cursor(1), Cursor(2)):
+        assert come.code(cursor) == "stream_gone"
+    assert come.place(Cursor(live=True)) is None
+    assert come.place(Cursor(3)) is None, "who has it all has it all"
+    assert come.counts == {"gone": 3, "complete": 2}
+
+
+def test_but_not_where_an_error_is_left() -> None:
+    come = Come()
+    come.streaming(event(1), event(2))
+    come.failed(TRUNCATED)
+    come.run.recording.close()
+    assert [come.place(Cursor(after)) for after in (0, 2, 3)] == [(2, 2), (2, 0), None]
+
+
 def test_part_of_a_document_is_told_to_nobody() -> None:
     come = Come(max_bytes=51 * 1024)
     come.join(asked=True)
@@ -179,6 +200,14 @@ def test_another_ones_cursor_and_a_claim_that_nobody_made_mean_nothing() -> None
     assert come.resumption.earlier(come.request(), claim, lambda setting: ANONYMOUS) == (come.run, Cursor())
 
 
+@pytest.mark.parametrize("told", [b"%b.x", b"%b.-5", b"%b.", b"%b.12345678901", b"node~%b.x"])
+def test_what_begins_as_a_cursor_of_ours_and_is_none_is_no_new_request(told: bytes) -> None:
+    come = Come()
+    with pytest.raises(ProxyError) as caught:
+        come.resumption.earlier(come.request(b"POST", (b"Last-Event-ID", told % SID.encode())), None, lambda setting: ANONYMOUS)
+    assert (caught.value.code, come.counts) == ("bad_cursor", {"bad_cursor": 1})
+
+
 def test_whose_stream_it_is_is_said_in_the_terms_of_its_own_route() -> None:
     come = Come()
     config = attrs.evolve(come.run.home.config, cache=attrs.evolve(come.run.home.config.cache, scope="header:X-User"))
@@ -195,8 +224,15 @@ def test_whose_stream_it_is_is_said_in_the_terms_of_its_own_route() -> None:
 
 def test_a_claim_is_a_keys_within_a_credential_and_a_route() -> None:
     assert claim_of("r", ANONYMOUS, [(b"idempotency-key", b" k ")]) == Claim("r", ANONYMOUS, b"k")
-    for value in (None, b"", b"  ", b"k" * 257):
+    for value in (None, b"", b"  "):
         assert claim_of("r", ANONYMOUS, [] if value is None else [(b"Idempotency-Key", value)]) is None
+
+
+def test_a_long_key_is_as_good_as_a_short_one() -> None:
+    long, other = ([(b"Idempotency-Key", b"k" * 5000 + tail)] for tail in (b"1", b"2"))
+    claim = claim_of("r", ANONYMOUS, long)
+    assert claim is not None and claim == claim_of("r", ANONYMOUS, long) != claim_of("r", ANONYMOUS, other)
+    assert len(claim.key) == 32
 
 
 def test_who_shows_no_credential_is_nobody_in_particular() -> None:
@@ -209,20 +245,25 @@ def test_who_shows_no_credential_is_nobody_in_particular() -> None:
 @pytest.mark.parametrize(
     ("mode", "method", "headers", "ids"),
     [
-        ("auto", b"GET", [], True),
-        ("auto", b"POST", [], False),
-        ("auto", b"POST", [(b"X-Txsse-Resume", b"1")], True),
-        ("auto", b"POST", [(b"x-txsse-resume", b"yes")], True),
-        ("auto", b"POST", [(b"Last-Event-ID", SID.encode() + b".1")], True),
-        ("auto", b"POST", [(b"Last-Event-ID", b"evt_1")], False),
-        *(("auto", b"GET", [(b"X-Txsse-Resume", no)], False) for no in (b"0", b"off", b"False", b"no", b"")),
-        ("always", b"POST", [(b"X-Txsse-Resume", b"0")], True),
+        ("auto", b"GET", [], Ids.UNLESS_OWN),
+        ("auto", b"GET", [(b"X-Txsse-Resume", b"1")], Ids.EACH),
+        ("auto", b"GET", [(b"Last-Event-ID", SID.encode() + b".1")], Ids.EACH),
+        ("auto", b"POST", [], Ids.NONE),
+        ("auto", b"POST", [(b"X-Txsse-Resume", b"1")], Ids.EACH),
+        ("auto", b"POST", [(b"x-txsse-resume", b"yes")], Ids.EACH),
+        ("auto", b"POST", [(b"Last-Event-ID", SID.encode() + b".1")], Ids.EACH),
+        ("auto", b"POST", [(b"Last-Event-ID", b"evt_1")], Ids.NONE),
+        *(("auto", b"GET", [(b"X-Txsse-Resume", no)], Ids.NONE) for no in (b"0", b"off", b"False", b"no", b"")),
+        ("always", b"POST", [(b"X-Txsse-Resume", b"0")], Ids.EACH),
     ],
 )
-def test_who_gets_ids(mode: str, method: bytes, headers: Headers, ids: bool) -> None:
+def test_who_gets_ids(mode: str, method: bytes, headers: Headers, ids: Ids) -> None:
     request = Come().request(method, *headers)
     assert wants_ids(mode, request, CHAT) is ids
-    assert not wants_ids(mode, request, DIALECTS["ollama"])
+    assert wants_ids(mode, request, DIALECTS["ollama"]) is Ids.NONE
+    request.path = b"/-/streams/" + SID.encode()
+    if ids is Ids.UNLESS_OWN:
+        assert wants_ids(mode, request, CHAT) is Ids.EACH
 
 
 @pytest.mark.parametrize(
@@ -274,7 +315,26 @@ def test_what_became_of_one_that_failed() -> None:
     told = summary(come.run)
     assert told["state"] == "error"
     assert told["error"]["code"] == "upstream_disconnected"
-    assert dict(place_notes(come.run, 0)) == {b"X-Stream-State": b"error", b"X-Stream-First": b"1", b"X-Stream-Last": b"1"}
+    assert told["last"] == 2, "the error is an event"
+    assert dict(place_notes(come.run, 0)) == {b"X-Stream-State": b"error", b"X-Stream-First": b"1", b"X-Stream-Last": b"2"}
+
+
+def test_an_error_that_cannot_be_told_in_the_stream_is_no_event_of_it_and_yet_to_be_heard() -> None:
+    come = Come("sse")
+    come.streaming(event(1))
+    come.failed(TRUNCATED)
+    assert (summary(come.run)["last"], come.place(Cursor(1))) == (1, (1, 0))
+
+
+def test_what_became_of_one_that_upstream_refused() -> None:
+    come = Come()
+    come.join(asked=True)
+    come.answer(500, b"application/json", (b"Content-Length", b"2"))
+    come.body(b"no")
+    come.ended()
+    told = summary(come.run)
+    assert (told["state"], told["status"], told["error"]["code"]) == ("error", 500, "upstream_error")
+    assert dict(place_notes(come.run, 0))[b"X-Stream-State"] == b"error"
 
 
 def test_the_path_of_a_stream() -> None:

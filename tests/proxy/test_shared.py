@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
 from typing import Any, TypeVar, cast
 
@@ -50,6 +51,8 @@ class FakeClaims:
 class FakeLink:
     available: bool = True
     timeouts: int = 7
+    trouble: str = "it is slow"
+    refusals: Counter[str] = attrs.field(factory=lambda: Counter(OOM=1))
 
 
 class World:
@@ -150,6 +153,25 @@ def test_what_is_not_kept_any_more_is_skipped_or_refused() -> None:
     assert code(strict.place(Cursor(1))) == "stream_gone"
     assert isinstance(strict.place(Cursor(3)), Spot)
     assert world.counted + strict.counted == ["gap", "gap", "resumed"]
+
+
+@pytest.mark.parametrize(("terminal", "expected"), [(DONE, "stream_gone"), (OWNER_LOST, "owner_lost")])
+def test_where_nothing_is_left_to_tell_it_is_gone(terminal: Terminal, expected: str) -> None:
+    world = World()
+    world.there_is(5, terminal, first=6)
+    error = world.place(Cursor(1))
+    assert code(error) == expected
+    world.there_is(5, FAILED, first=6)
+    spot = world.place(Cursor(1))
+    assert isinstance(spot, Spot) and (spot.after, spot.gap) == (5, 4), "the error is left"
+    assert world.counted == ["gone", "gap"]
+
+
+def test_an_error_that_cannot_be_told_in_the_stream_is_told_instead_of_it() -> None:
+    world = World()
+    world.there_is(5, FAILED, dialect="sse")
+    assert isinstance(world.place(Cursor(4)), Spot)
+    assert code(world.place(Cursor(5))) == FAILED.code
 
 
 def test_readers_here_are_counted() -> None:
@@ -329,4 +351,5 @@ def test_keys_of_others_are_others() -> None:
 
 def test_the_operator_sees_how_it_stands() -> None:
     shared = World().shared
+    assert (shared.trouble, shared.refusals) == ("it is slow", {"OOM": 1})
     assert (shared.up, shared.timeouts, shared.owned, shared.followed, shared.reaped, shared.dropped) == (True, 7, 1, 2, 3, 4)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from txsse.proxy.streams import new_sid
-from txsse.recordings.cursor import BadCursor, Cursor, is_sid, ours, parameters, parse_cursor
+from txsse.recordings.cursor import BadCursor, Cursor, is_mangled, is_sid, ours, parameters, parse_cursor
 
 SID = b"AbCd_-0123456789ABCDEF"
 OTHER = b"B" * 22
@@ -76,6 +76,8 @@ def test_what_is_none_of_this_stream_is_refused(told: bytes) -> None:
         ({b"from": b"earliest"}, Cursor()),
         ({b"last_event_id": SID + b".3", b"starting_after": b"7", b"from": b"live"}, Cursor(3)),
         ({b"starting_after": b"7", b"from": b"live"}, Cursor(7)),
+        ({b"last_event_id": b" ", b"starting_after": b"7"}, Cursor(7)),
+        ({b"starting_after": b"", b"from": b"live"}, Cursor(live=True)),
         ({b"unknown": b"x"}, Cursor()),
     ],
 )
@@ -85,6 +87,10 @@ def test_what_a_query_says(query: dict[bytes, bytes], cursor: Cursor) -> None:
 
 def test_the_field_beats_the_query() -> None:
     assert parse_cursor(SID, header(SID + b".1"), {b"last_event_id": SID + b".2", b"starting_after": b"3"}) == Cursor(1)
+
+
+def test_an_empty_field_does_not() -> None:
+    assert parse_cursor(SID, header(b""), {b"starting_after": b"3"}) == Cursor(3)
 
 
 @pytest.mark.parametrize(
@@ -156,3 +162,25 @@ def test_what_is_not_ours(told: bytes) -> None:
 @pytest.mark.parametrize("text", [b"", SID[1:], SID + b"a", SID[1:] + b"/", SID[1:] + b".", b"~" + SID, SID + b"\n"])
 def test_what_is_no_id_of_a_stream(text: bytes) -> None:
     assert not is_sid(text)
+
+
+@pytest.mark.parametrize(
+    ("told", "mangled"),
+    [
+        (b"%b.x", True),
+        (b"%b.-5", True),
+        (b"%b.", True),
+        (b" a~%b.1.2 ", True),
+        (b"%b.12345678901", True),
+        (b"%b.5", False),
+        (b"a~%b.5", False),
+        (b"%b", False),  # as many characters as a UUID in base64 has
+        (b"x%b.5", False),
+        (b"abc", False),
+        (b"abc.x", False),
+        (b"", False),
+    ],
+)
+def test_what_looks_like_an_id_of_ours_and_is_none(told: bytes, mangled: bool) -> None:
+    assert is_mangled(header(told.replace(b"%b", SID))) is mangled
+    assert not is_mangled([])

@@ -168,6 +168,8 @@ def test_clients_that_trip_over_empty_blocks_after_an_id_read_exactly_the_events
         (b"data: id: 1\n\n", None),
         (b"ids: a\ndata: 1\n\n", None),
         (b": x\ndata: 1\n\n", None),
+        (b"id: a\0\ndata: 1\n\n", None),
+        (b"id: a\nid: \0b\ndata: 1\n\n", b"a"),
     ],
 )
 def test_an_events_own_id(event: bytes, expected: bytes | None) -> None:
@@ -195,3 +197,10 @@ def test_the_end_of_an_event_that_has_none_is_noticed() -> None:
     splitter = Splitter()
     assert splitter.feed(b"data: 1\n\ndata: 2") == ([b"data: 1\n\n", b"data: 2"], [])
     assert splitter.open
+
+
+def test_an_event_with_an_id_of_its_own_keeps_that() -> None:
+    own = [b"id: x\ndata: 2\n\n", b"data: 3\nid\n\n"]
+    events = [b"data: 1\n\n", *own, b"data: id: 4\n\n"]
+    assert number(SID, 7, events, own=True) == number(SID, 7, events[:1]) + own[0] + own[1] + number(SID, 10, events[3:])
+    assert number(SID, 7, own[:1], own=True) == own[0]

@@ -86,6 +86,14 @@ def test_past_its_limit_it_forgets_its_beginning() -> None:
     assert read_all(it, it.first - 1) == piece * (100 - it.first + 1)
 
 
+@pytest.mark.parametrize(("limit", "size", "fewest"), [(1024, 300, 1), (4096, 300, 4), (16384, 900, 9)])
+def test_what_came_last_is_there_however_little_may_be_kept(limit: int, size: int, fewest: int) -> None:
+    it = recording(limit=limit)
+    for number in range(200):
+        it.append(b"x" * size, number)
+        assert it.last - it.first + 1 >= min(fewest, it.last)
+
+
 def test_a_piece_that_does_not_fit_at_all_is_gone_and_the_next_one_is_there() -> None:
     it = recording(limit=2000)
     it.append(b"a", 0)

@@ -45,7 +45,7 @@ class RedisServer:
     def do(self, *command: str) -> str:
         """Run a command with ``redis-cli`` and return what it prints."""
         line = [str(Path(PROGRAM or "").with_name("redis-cli")), "-p", str(self.port), *command]
-        return subprocess.run(line, check=True, capture_output=True, text=True, timeout=10).stdout
+        return subprocess.run(line, check=True, capture_output=True, text=True, timeout=60).stdout
 
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)

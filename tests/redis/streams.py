@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from txsse.redis.followed import Follow
 from txsse.redis.outbox import Loss
-from txsse.redis.records import Batch, Meta, Terminal
+from txsse.redis.records import Batch, Head, Meta, Terminal
 from txsse.testing import eventually
 
 _numbers = itertools.count()
@@ -57,6 +57,7 @@ class Reader:
 
     def __init__(self, after: int = 0, limit: int | None = None) -> None:
         self.last = after
+        self.began_with: list[Head | None] = []
         self.heard = 0
         self.gaps: list[int] = []
         self.ends: list[Terminal] = []
@@ -64,7 +65,14 @@ class Reader:
         self.wrong: list[str] = []
         self._limit = limit
 
+    def began(self, head: Head | None) -> None:
+        if self.began_with or self.ends or self.heard:
+            self.wrong.append(f"it began with {head} after {self.began_with}, {self.heard} pieces, ends {self.ends}")
+        self.began_with.append(head)
+
     def pieces(self, batch: Batch) -> None:
+        if not self.began_with:
+            self.wrong.append(f"{batch.first} to {batch.last} before the head")
         if batch.first != self.last + 1 or self.ends:
             self.wrong.append(f"{batch.first} to {batch.last} after {self.last}, ends {self.ends}")
         begin = 0
@@ -91,12 +99,12 @@ class Reader:
         """That of its end."""
         return self.ends[0].code if self.ends else None
 
-    async def until(self, reactor: object, last: int, timeout: float = 5.0) -> None:
+    async def until(self, reactor: object, last: int, timeout: float = 20.0) -> None:
         """It has heard that piece."""
         await eventually(cast(Any, reactor), lambda: self.last >= last or self.ends, timeout, f"piece {last} (at {self.last})")
         assert self.last >= last, self.ends
 
-    async def end(self, reactor: object, timeout: float = 5.0) -> str:
+    async def end(self, reactor: object, timeout: float = 20.0) -> str:
         await eventually(cast(Any, reactor), lambda: self.ends, timeout, f"the end (at {self.last})")
         assert len(self.ends) == 1
         assert not self.wrong

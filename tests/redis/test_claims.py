@@ -11,6 +11,7 @@ from twisted.internet import reactor
 from tests.redis.conftest import OpenLink
 from tests.redis.server import RedisServer
 from tests.redis.streams import a_meta, a_sid
+from tests.timing import BUSY
 from txsse.redis.claims import Claimed, Claims
 from txsse.redis.journal import Journal
 from txsse.redis.link import RedisLink
@@ -71,8 +72,9 @@ async def test_it_is_given_up_or_stands_for_a_while_by_the_one_who_has_it(link: 
     one.settle(KEY, first, 0)
     assert await two_.claim(KEY, second, a_meta()) is None
     two_.settle(KEY, second, 0.05)
-    await sleep(CLOCK, 0.1)
-    assert await one.claim(KEY, third, a_meta()) is None
+    while (whose := await one.claim(KEY, third, a_meta())) is not None:
+        assert whose == second
+        await sleep(CLOCK, 0.02)
 
 
 async def test_nobody_waits_for_a_redis_that_is_away(redis: RedisServer, link: RedisLink) -> None:
@@ -80,7 +82,7 @@ async def test_nobody_waits_for_a_redis_that_is_away(redis: RedisServer, link: R
     redis.freeze()
     began = CLOCK.seconds()
     assert await one.claim(KEY, claimed(), a_meta()) is None
-    assert CLOCK.seconds() - began < 0.5
+    assert CLOCK.seconds() - began < 0.5 + BUSY
     redis.stop()
     await eventually(CLOCK, lambda: not link.available)
     assert await one.claim(KEY, claimed(), a_meta()) is None

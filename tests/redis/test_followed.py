@@ -14,7 +14,7 @@ from txsse.redis.connection import Reply
 from txsse.redis.errors import CommandRefused, Unavailable
 from txsse.redis.followed import MOST_SILENT, Follow, Followed
 from txsse.redis.link import RedisLink
-from txsse.redis.records import Batch
+from txsse.redis.records import Batch, Head
 from txsse.redis.scripts import READ, bell
 
 
@@ -41,9 +41,12 @@ def join(followed: Followed, after: int = 0) -> Reader:
     return reader
 
 
-def snapshot(last: int, *numbers: int, st: bytes = b"run") -> Reply:
+HEAD = Head(200, [(b"Content-Type", b"text/event-stream"), (b"X-Of", b"\xe9")])
+
+
+def snapshot(last: int, *numbers: int, st: bytes = b"run", head: Head | None = None, code: bytes = b"") -> Reply:
     batches: list[Reply] = [_one(number).pack() for number in numbers]
-    return [b"owner", st, str(last).encode(), b"", b"", b"", batches]
+    return [b"owner", st, str(last).encode(), b"" if head is None else head.pack().encode(), code, b"", b"", batches]
 
 
 def _one(number: int) -> Batch:
@@ -130,7 +133,50 @@ def test_a_reader_that_fails_is_left_out(followed: Followed, line: FakeLine, exp
     broken.follow = Follow(followed, 0, broken)
     followed._follows[broken.follow] = None
     fine = join(followed)
+    followed.heard(b"")
+    line.answer(READ, snapshot(0, head=HEAD))
     for number in (1, 2):
         followed.heard(_one(number).pack())
     assert (broken.last, fine.last) == (1, 2)
     assert len(expected_errors.flush(ValueError)) == 1
+
+
+def test_its_head_is_told_as_soon_as_it_is_there(followed: Followed, line: FakeLine) -> None:
+    early = join(followed)
+    followed.subscribed()
+    line.answer(READ, snapshot(0))
+    assert not early.began_with
+    followed.heard(b"")
+    line.answer(READ, snapshot(0, head=HEAD))
+    assert early.began_with == [HEAD]
+    followed.heard(_one(1).pack())
+    late = join(followed)
+    followed.look(late.follow)
+    line.answer(READ, snapshot(1, 1, head=HEAD))
+    assert (late.began_with, early.last, late.last) == ([HEAD], 1, 1)
+    assert not early.wrong and not late.wrong
+
+
+def test_a_piece_that_comes_before_word_of_the_head_is_read_with_it(followed: Followed, line: FakeLine) -> None:
+    reader = join(followed)
+    followed.subscribed()
+    line.answer(READ, snapshot(0))
+    followed.heard(_one(1).pack())
+    assert not reader.heard
+    line.answer(READ, snapshot(1, 1, head=HEAD))
+    assert (reader.began_with, reader.last, reader.wrong) == ([HEAD], 1, [])
+
+
+@pytest.mark.parametrize("there", [snapshot(1, 1), snapshot(1, 1, st=b"error", code=b"timeout"), snapshot(0, st=b"done")])
+def test_a_stream_without_one_was_written_by_an_earlier_version(there: Reply, followed: Followed, line: FakeLine) -> None:
+    reader = join(followed)
+    followed.subscribed()
+    line.answer(READ, there)
+    assert (reader.began_with, reader.wrong) == ([None], [])
+
+
+def test_an_error_instead_of_an_answer_has_none(followed: Followed, line: FakeLine) -> None:
+    reader = join(followed)
+    followed.subscribed()
+    line.answer(READ, snapshot(0, st=b"error", code=b"upstream_timeout"))
+    assert (reader.began_with, reader.code) == ([], "upstream_timeout")

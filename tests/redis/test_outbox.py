@@ -37,7 +37,7 @@ def test_a_stream_is_created_filled_and_finished_in_this_order() -> None:
     outbox.done()
     assert batch_in(outbox).data == b"one"
     outbox.done()
-    assert outbox.take() == Finish(DONE)
+    assert outbox.take() == Finish(DONE, 1)
     outbox.done()
     assert outbox.over and outbox.take() is None and not outbox.waiting
 
@@ -105,7 +105,7 @@ def test_who_falls_behind_says_so_at_the_end_and_gives_the_memory_back() -> None
     outbox.retry()
     assert batch_in(outbox) is under_way
     outbox.done()
-    assert outbox.take() == Finish(UNSHARED)
+    assert outbox.take() == Finish(UNSHARED, 1)
     outbox.done()
     assert space.used == 0
 

@@ -13,7 +13,7 @@ from tests.redis.streams import Keeper, a_meta
 from txsse.redis.errors import CommandRefused, Unavailable
 from txsse.redis.link import Argument, RedisLink
 from txsse.redis.outbox import BATCH, MOST_WAITING
-from txsse.redis.records import DONE, Batch
+from txsse.redis.records import DONE, Batch, Head
 from txsse.redis.scripts import APPEND, CREATE, FINISH
 from txsse.redis.shares import LONGEST_GOODBYE, LOOK_INTERVAL, TICK, Shares
 
@@ -54,6 +54,31 @@ def test_pieces_wait_for_each_other_but_not_long(shares: Shares, line: FakeLine,
     clock.advance(TICK)
     assert batch_of(line.answer(APPEND)).data == b"three"
     assert shares.counts.batches == 2
+
+
+def test_the_head_goes_with_the_first_pieces_or_before_them(shares: Shares, line: FakeLine, clock: Clock) -> None:
+    head = Head(200, [(b"Content-Language", b"de")])
+    share = shares.create("sid", a_meta(), Keeper())
+    share.begin(head)
+    line.answer(CREATE)
+    args = line.answer(APPEND)
+    assert (args[2], args[4], args[6]) == (0, b"", head.pack())
+    share.append(b"one")
+    clock.advance(TICK)
+    assert line.answer(APPEND)[6] == ""
+    quick = shares.create("quick", a_meta(), Keeper())
+    quick.begin(head)
+    quick.append(b"one")
+    line.answer(CREATE)
+    args = line.answer(APPEND)
+    assert (batch_of(args).data, args[6]) == (b"one", head.pack())
+    ended = shares.create("ended", a_meta(), Keeper())
+    ended.begin(head)
+    ended.finish(DONE)
+    line.answer(CREATE)
+    assert line.answer(APPEND)[6] == head.pack()
+    line.answer(FINISH)
+    assert len(shares) == 2
 
 
 def test_a_full_batch_does_not_wait(shares: Shares, line: FakeLine) -> None:

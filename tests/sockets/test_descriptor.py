@@ -16,15 +16,18 @@ from twisted.internet.interfaces import (
     IHalfCloseableDescriptor,
     IPushProducer,
     IReadWriteDescriptor,
+    ISSLTransport,
     ISystemHandle,
     ITCPTransport,
     ITransport,
 )
+from twisted.internet.testing import StringTransport
+from zope.interface import alsoProvides
 from zope.interface.verify import verifyObject
 
 from tests.sockets.watching import Link, Recorder, Watcher, needs_ipv6, reset
 from txsse._compat import pending_bytes
-from txsse.sockets import tune
+from txsse.sockets import half_close, tune
 from txsse.sockets.descriptor import HIGH_WATER
 from txsse.sockets.transports import TCPTransport, UNIXTransport
 
@@ -277,3 +280,81 @@ def test_whoever_else_waits_for_the_end_is_told_last() -> None:
     peer.close()
     reactor.settle()
     assert told == [(ConnectionDone, [ConnectionDone])]
+
+
+# Half-closed connections.
+
+
+class Staying(Recorder):
+    """Goes on after a FIN, as long as it *stays*."""
+
+    stays = True
+    ends = 0
+
+    def half_closed(self) -> bool:
+        self.ends += 1
+        return self.stays
+
+
+def test_a_fin_is_not_the_end_for_a_protocol_that_stays() -> None:
+    protocol = Staying()
+    link = Link(tcp=True, protocol=protocol)
+    link.peer.sendall(b"last words")
+    link.peer.shutdown(socket.SHUT_WR)
+    link.settle()
+    assert (protocol.data, protocol.ends, protocol.lost) == (b"last words", 1, [])
+    assert link.reactor.readers == set()  # or it would be told in each turn
+    link.transport.write(b"x" * MUCH)
+    assert len(link.read()) == MUCH
+    link.transport.loseConnection()
+    link.settle()
+    assert protocol.lost == [ConnectionDone]
+    link.close()
+
+
+def test_a_fin_is_the_end_for_one_that_does_not_stay_any_more() -> None:
+    protocol = Staying()
+    protocol.stays = False
+    link = Link(tcp=True, protocol=protocol)
+    link.peer.shutdown(socket.SHUT_WR)
+    link.settle()
+    assert (protocol.ends, protocol.lost) == (1, [ConnectionDone])
+    link.close()
+
+
+def test_a_reset_after_a_fin_is_noticed_by_what_is_written() -> None:
+    protocol = Staying()
+    link = Link(tcp=True, protocol=protocol)
+    link.peer.shutdown(socket.SHUT_WR)
+    link.settle()
+    reset(link.peer)
+    link.transport.write(b"x")
+    link.settle()
+    assert protocol.lost == [ConnectionLost]
+    link.close()
+
+
+def test_half_closing_lets_everything_leave_and_reads_on(tcp: Link) -> None:
+    class Producer:
+        def pauseProducing(self) -> None: ...
+
+        def resumeProducing(self) -> None: ...
+
+        def stopProducing(self) -> None: ...
+
+    tcp.transport.registerProducer(Producer(), True)
+    tcp.transport.write(b"x" * MUCH)
+    assert half_close(tcp.transport)
+    assert len(tcp.read()) == MUCH
+    tcp.settle()
+    assert tcp.peer.recv(1) == b""
+    tcp.peer.sendall(b"and yet")
+    tcp.settle()
+    assert tcp.protocol.data == b"and yet"
+
+
+def test_what_cannot_be_half_closed_is_left_alone() -> None:
+    assert not half_close(object())
+    transport = StringTransport()
+    alsoProvides(transport, ISSLTransport)
+    assert not half_close(transport)

@@ -124,8 +124,9 @@ def test_unix_sockets_are_dialled_too(tmp_path: Path, dialling: Dialling) -> Non
     assert protocol.lost == [ConnectionDone] or protocol.lost == [ConnectionLost]
 
 
-def test_nobody_there_is_told_at_once(dialling: Dialling, tmp_path: Path) -> None:
-    dialling.dial(Peer.at("127.0.0.1", free_port()))
+def test_nobody_there_is_told_at_once(tmp_path: Path) -> None:
+    port, dialling = free_port(), Dialling()
+    dialling.dial(Peer.at("127.0.0.1", port))
     assert isinstance(dialling.error, ConnectionRefusedError)
     dialling.failed.clear()
     dialling.dial(Peer(socket.AF_UNIX, str(tmp_path / "missing")))

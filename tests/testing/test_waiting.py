@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
+import socket
+
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock, LoopingCall
 
 from txsse.testing import Gate, eventually, free_port, pump
-from txsse.testing.waiting import Watch
+from txsse.testing.waiting import KEPT_PORTS, Watch
 
 
 def test_pump_lets_a_looping_call_tick_each_time() -> None:
@@ -63,3 +66,21 @@ async def test_eventually_gives_up_with_the_name_of_what_it_waited_for() -> None
 
 def test_free_ports_are_ports() -> None:
     assert 1024 < free_port() < 65536
+
+
+def test_a_free_port_is_kept_for_who_asked_and_refuses_until_then() -> None:
+    port = free_port()
+    with socket.socket() as stranger, pytest.raises(ConnectionRefusedError):
+        stranger.connect(("127.0.0.1", port))
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", port))
+    with socket.create_server(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)):
+        pass
+
+
+def test_no_more_than_so_many_ports_are_kept() -> None:
+    for _ in range(KEPT_PORTS):
+        free_port()
+    before = len(os.listdir("/proc/self/fd"))
+    free_port()
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -185,9 +185,8 @@ async def test_cancelling_resets_the_connection_in_every_phase(reached: str, sec
         await connection.request()
         connection.send(phases[reached])
         await _arrived(upstream)
-    before = reactor.seconds()
     running.cancel()
-    assert await connection.gone() - before < 0.1
+    await connection.gone()
     # The handshake's end is seen by both sides at different times, so "accepted" may still be in it.
     await eventually(reactor, lambda: seen)
     assert [type(each) for each in seen] == [CancelledError]

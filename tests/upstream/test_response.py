@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from txsse.upstream.response import MAX_FIELDS, MAX_HEAD, MAX_INTERIM, MAX_KNOWN, MAX_KNOWN_SIZE, OPEN, Body, HeadReader
+from txsse.upstream.response import MAX_FIELDS, MAX_HEAD, MAX_INTERIM, MAX_KNOWN, MAX_KNOWN_SIZE, OPEN, TUNNEL, Body, HeadReader
 from txsse.wire.http1 import ResponseHead
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -173,6 +173,18 @@ def test_a_flood_of_interim_responses_is_refused() -> None:
 
 def test_a_101_nobody_asked_for_is_refused() -> None:
     assert error(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n") == "unexpected 101 response"
+
+
+@pytest.mark.parametrize(("upgrade", "agrees"), [(b"WebSocket", True), (b"x, websocket", True), (b"h2c", False), (b"", False)])
+def test_a_101_that_was_asked_for_names_a_websocket(upgrade: bytes, agrees: bool) -> None:
+    answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: " + upgrade + b"\r\nConnection: upgrade\r\n\r\n"
+    for _ in range(2):  # it is not remembered for those who have not asked
+        reader = HeadReader(b"GET", upgrades=True)
+        rest = reader.feed(b"HTTP/1.1 103 Early Hints\r\n\r\n" + answer + b"bytes")
+        assert (reader.found is not None) is agrees
+        assert (rest, reader.error) == ((b"bytes", "") if agrees else (b"", "unexpected 101 response"))
+        assert not agrees or reader.body() is TUNNEL
+        assert error(answer) == "unexpected 101 response"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import gc
 import os
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest_twisted  # type: ignore[import-untyped]  # has no types
 from twisted.internet import reactor as _reactor
 from twisted.internet.protocol import Protocol
 
+from tests.timing import BUSY, at_best
 from tests.upstream.certificates import Authority, ServerContext, names
 from tests.upstream.recording import RecordingReceiver
 from txsse.clock import Alarms
@@ -35,7 +37,7 @@ class Link:
 
     def __init__(self, upstream: ScriptedUpstream, alarms: Alarms, target: Target) -> None:
         self.upstream = upstream
-        self.pool = ConnectionPool(reactor, alarms, target, connect_timeout=2)
+        self.pool = ConnectionPool(reactor, alarms, target, connect_timeout=20)
 
     def send(self, head: bytes = HEAD, body: bytes = b"") -> tuple[Dispatch, RecordingReceiver]:
         receiver = RecordingReceiver()
@@ -43,10 +45,10 @@ class Link:
 
     async def fetch(self) -> RecordingReceiver:
         _, receiver = self.send()
-        await receiver.over.addTimeout(5, reactor)
+        await receiver.over.addTimeout(20, reactor)
         return receiver
 
-    async def nothing_open(self, within: float = 0.1) -> None:
+    async def nothing_open(self, within: float = BUSY) -> None:
         await eventually(reactor, lambda: not self.pool.connecting and not self.pool.open, within, "our side closed")
         await eventually(reactor, lambda: not self.upstream.open_connections, within, "the backend's side closed")
 
@@ -93,7 +95,7 @@ async def test_requests_share_a_connection(links: Links) -> None:
 
 async def test_sockets_do_not_wait_and_are_kept_alive(links: Links) -> None:
     link = await links(SERVE)
-    protocol = await connect(reactor, Target.parse(link.upstream.url), Protocol, 2)
+    protocol = await connect(reactor, Target.parse(link.upstream.url), Protocol, 20)
     transport: Any = protocol.transport
     handle = transport.getHandle()
     assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -103,19 +105,23 @@ async def test_sockets_do_not_wait_and_are_kept_alive(links: Links) -> None:
 
 
 async def test_a_closed_port_is_reported_at_once_by_name_and_by_number(links: Links) -> None:
-    for host in ("localhost", "127.0.0.1"):
+    async def measure(host: str) -> float:
         receiver = RecordingReceiver()
         alarms = Alarms(reactor)
         started = reactor.seconds()
         ConnectionPool(reactor, alarms, Target.parse(f"http://{host}:{free_port()}")).dispatch(HEAD, b"", b"GET", receiver)
         await receiver.over
         assert receiver.failed == Failed(Fault.UNREACHABLE, "connection refused")
-        assert reactor.seconds() - started < 0.15  # Twisted's own happy eyeballs take 0.3 s
+        took: float = reactor.seconds() - started
+        return took
+
+    for host in ("localhost", "127.0.0.1"):
+        await at_best(partial(measure, host), 0.15)  # Twisted's own happy eyeballs take 0.3 s
 
 
 async def test_a_name_leads_to_the_address_that_answers(links: Links) -> None:
     link = await links(SERVE)
-    protocol = await connect(reactor, Target.parse(f"http://localhost:{link.upstream.port}"), Protocol, 2)
+    protocol = await connect(reactor, Target.parse(f"http://localhost:{link.upstream.port}"), Protocol, 20)
     assert (await link.upstream.connection()).transport is not None
     transport: Any = protocol.transport
     transport.abortConnection()
@@ -246,7 +252,7 @@ async def test_abort_in_the_handshake_frees_the_socket(links: Links) -> None:
     connection = await link.upstream.connection()
     await eventually(reactor, lambda: connection.received)
     dispatch.abort()
-    await connection.gone(0.1)
+    await connection.gone()
     assert pool.connecting == 0 and receiver.silent
 
 
@@ -258,7 +264,7 @@ async def test_aborted_dispatches_leave_no_descriptor(links: Links) -> None:
         if number % 2:
             await link.upstream.connection()
         dispatch.abort()
-    await link.nothing_open(1)
+    await link.nothing_open()
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
@@ -301,7 +307,7 @@ async def test_a_backend_that_closes_an_idle_connection_is_noticed(links: Links,
     link = await links(steps(REQUEST, HELLO, 0.02, CLOSE), tls=good_tls(authority) if secure else None, ca_file=authority.ca_file)
     assert (await link.fetch()).ended
     assert link.pool.idle == 1
-    await link.nothing_open(1)
+    await link.nothing_open()
     assert (await link.fetch()).ended
     assert len(link.upstream.connections) == 2
 
@@ -332,7 +338,7 @@ async def test_a_large_request_body_arrives_whole(links: Links, authority: Autho
     connection.pause_reading()
     await sleep(reactor, 0.05)
     connection.resume_reading()
-    request = await connection.request(5)
+    request = await connection.request(20)
     assert request.body == body
     connection.send(HELLO)
     await receiver.over
@@ -348,7 +354,7 @@ async def test_an_answer_while_uploading_is_heard(links: Links) -> None:
     await receiver.over
     assert receiver.head is not None and receiver.head.status == 413 and receiver.ended
     connection.resume_reading()
-    await link.nothing_open(1)
+    await link.nothing_open()
 
 
 @pytest.mark.parametrize("secure", [False, True])
@@ -371,5 +377,5 @@ async def test_a_pause_reaches_the_backend_and_nothing_is_lost(links: Links, aut
     assert len(receiver.reads) == heard
     dispatch.resume()
     connection.send(LAST_CHUNK)
-    await receiver.over.addTimeout(5, reactor)
+    await receiver.over.addTimeout(20, reactor)
     assert receiver.ended and receiver.body == piece * sent

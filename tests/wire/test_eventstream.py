@@ -159,6 +159,11 @@ def test_a_newline_cannot_be_smuggled_into_a_field(event: str | None, ident: str
         encode_event("x", event, ident)
 
 
+def test_a_time_to_reconnect_is_not_negative() -> None:
+    with pytest.raises(ValueError, match="retry"):
+        encode_event("x", retry=-1)
+
+
 @pytest.mark.parametrize("stream", [b"data:" + b"x" * 200, b"data:xxxxxxxxx\n" * 30, b":" + b"x" * 200, b"data:" + b"x" * 200 + b"\n\n"])
 @SIZES
 def test_an_event_over_the_bound_is_an_error(stream: bytes, size: int) -> None:

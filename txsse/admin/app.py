@@ -83,7 +83,8 @@ class AdminApp:
         return cache
 
     def _asked_route(self, request: IRequest) -> str | None:
-        return asked_route(request.uri, self._view.status()["routes"])
+        # A reload may have taken a route away; what it has stored is still there.
+        return asked_route(request.uri, {*self._view.status()["routes"], *(each.route for each in self._cache().entries(None))})
 
     def _cache_levels(self) -> dict[str, CacheLevels]:
         cache = self._view.cache

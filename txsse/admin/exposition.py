@@ -107,6 +107,7 @@ class _Counters(Collector):
             return
         yield GaugeMetricFamily("txsse_redis_up", "1 while Redis can be used.", value=shared.up)
         yield CounterMetricFamily("txsse_redis_timeouts", "Commands that Redis did not answer in time.", value=shared.timeouts)
+        yield _counters("txsse_redis_refusals", "Commands that Redis refused.", "code", shared.refusals)
         streams = GaugeMetricFamily(
             "txsse_shared_streams", "Streams that are written to Redis, and those of others that are read from there.", labels=["role"]
         )

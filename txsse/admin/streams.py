@@ -48,7 +48,9 @@ def stream_levels(streams: StreamsView) -> StreamLevels:
 def redis_status(shared: SharedView) -> RedisStatus:
     return {
         "up": shared.up,
+        "trouble": shared.trouble,
         "timeouts": shared.timeouts,
+        "refusals": dict(shared.refusals),
         "owned": shared.owned,
         "followed": shared.followed,
         "losses": dict(shared.losses),

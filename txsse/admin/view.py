@@ -71,7 +71,9 @@ class RedisStatus(TypedDict):
     """What is shared with other machines."""
 
     up: bool
+    trouble: str  # why it is not
     timeouts: int  # commands
+    refusals: dict[str, int]  # commands, by what Redis said
     owned: int  # streams written there
     followed: int  # streams of others, read from there
     losses: dict[str, int]  # streams that others could not go on reading, by why

@@ -169,7 +169,7 @@ class _Watching:
         self._head(refused.status, refused.phrase, refused.content_type)
         for line in refused.body.decode("utf-8", "replace").splitlines():
             self._terminal.line(printable(line), self._at)
-        return 0 if refused.status < 400 else 1
+        return 0 if refused.status < 300 else 1
 
 
 def reason_of(error: BaseException) -> str:

@@ -72,6 +72,8 @@ def store_file(configuration: Configuration) -> str:
 def store_problems(configuration: Configuration) -> Iterator[tuple[str, str]]:
     """The key below ``store``, and what is wrong there."""
     store = configuration.store
+    if store.ca_file and (store.kind != "redis" or not store.url.lower().startswith("rediss://")):
+        yield "ca_file", "it is for a Redis that speaks TLS; write kind = 'redis' and a rediss:// URL, or remove it"
     is_redis = store.url.partition("://")[0].lower() in REDIS_SCHEMES and "://" in store.url
     if store.kind == "redis":
         if not is_redis:
@@ -100,16 +102,13 @@ def _redis_problems(url: str) -> Iterator[tuple[str, str]]:
 
 
 def cache_problems(route: Route, store: Store) -> Iterator[tuple[str, str]]:
-    """What is wrong with the cache of *route*: the option, and why."""
-    cache, usual = route.cache, Cache()
-    if cache.mode != "off" and cache.max_entry > store.max_bytes:
+    """What is wrong with the cache of *route*: the option, and why. The default fits a smaller store, too: what is larger is not kept."""
+    cache = route.cache
+    if cache.mode != "off" and cache.max_entry > max(store.max_bytes, Cache().max_entry):
         yield (
             "cache.max_entry",
             f"{_size(cache.max_entry)} is more than store.max_bytes, {_size(store.max_bytes)}, holds; lower it, or raise store.max_bytes",
         )
-    for key, pace in (("speed", "original"), ("max_gap", "original"), ("gap", "fixed")):
-        if getattr(cache, key) != getattr(usual, key) and cache.replay != pace:
-            yield f"cache.{key}", f"it has no effect with replay = {cache.replay!r}; write replay = {pace!r}, or remove it"
 
 
 def _size(number: int) -> str:

@@ -328,6 +328,9 @@ class Cache:
     max_gap: float = duration(2, 'with `replay = "original"`, the longest pause', positive=True)
     gap: float = duration(0.02, 'with `replay = "fixed"`, the pause between two events', positive=True)
     coalesce: bool = flag(True, "identical requests in flight share one upstream stream, where mode is not off")
+    no_cache_writes: bool = flag(
+        True, "the answer to a request with `Cache-Control: no-cache` replaces what is stored; else that stays as it is"
+    )
     convert: bool = flag(False, "a stored stream also answers the same request without `stream`, and the other way round")
 
 
@@ -370,6 +373,7 @@ class Store:
         Kind.STORE,
     )
     max_bytes: int = size(64 * MIB, "of all recordings; over it the ones that were not used for the longest time go", positive=True)
+    ca_file: str = text("", "with `rediss://`, PEM file of the authorities to trust; empty = the system's", Kind.FILE)
 
 
 @attrs.frozen

@@ -14,7 +14,7 @@ from txsse.config.model import Configuration
 from txsse.config.secret import MASK, Secret
 from txsse.config.units import write_duration, write_size
 
-_USERINFO: Final = re.compile(r"://[^@/]*@")  # of a Redis: the name and the password
+_USERINFO: Final = re.compile(r"://[^/]*@")  # of a Redis: the name and the password
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 

@@ -74,6 +74,18 @@ class HeadCame:
 
 
 @attrs.define
+class Switched:
+    """Upstream's 101 to a request for a WebSocket."""
+
+    head: ResponseHead
+
+
+@attrs.define
+class HalfClosed:
+    """One side of a tunnel has ended; the other one may still send."""
+
+
+@attrs.define
 class BodyCollected:
     """What :class:`~txsse.exchange.actions.Collect` asked for: up to its limit, or all there was (``complete``)."""
 
@@ -98,7 +110,7 @@ class TerminalEvent:
 
 @attrs.define
 class BodyEnded:
-    """Upstream's body is complete."""
+    """Upstream's body is complete. Or both sides of a tunnel have ended."""
 
 
 @attrs.define
@@ -154,6 +166,8 @@ Event = (
     | UpstreamReady
     | UpstreamFailed
     | HeadCame
+    | Switched
+    | HalfClosed
     | BodyCollected
     | FirstByte
     | FirstEvent

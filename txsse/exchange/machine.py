@@ -299,6 +299,16 @@ class Machine:
         self._out.append(opened)
         return State.PLAIN
 
+    def _switch(self, event: ev.Switched, now: float) -> State:
+        self.head_of = HeadOf.UPSTREAM
+        self.clocks.stop(Timer.FIRST_BYTE)  # nor does IDLE run: a WebSocket has pings of its own
+        self._out += [act.RelayHead(event.head, has_body=True), _PLAIN]
+        return State.TUNNELLED
+
+    def _half_closed(self, event: ev.HalfClosed, now: float) -> State:
+        self._watch_idle()
+        return State.TUNNELLED
+
     def _relay_padded(self) -> State:
         self._out.append(act.OpenRelay(PaddedRelay(self._voice.dialect.name, self._turns)))
         return State.PLAIN

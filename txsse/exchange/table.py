@@ -28,6 +28,7 @@ class State(enum.Enum):
     JUDGING = "judging"  # an unwelcome head came; its body decides: loading, or an error to pass on
     PLAIN = "plain"  # relaying a body that is none of our business
     STREAMING = "streaming"  # relaying an event stream, speaking in its gaps
+    TUNNELLED = "tunnelled"  # a WebSocket: bytes both ways, none of ours among them
     TRAILING = "trailing"  # the terminal event has passed
     FAILING = "failing"  # an error frame is on its way; then the cut
     ENDED = "ended"
@@ -105,6 +106,7 @@ TABLE: Final[Mapping[State, Mapping[Key, Row]]] = {
             (State.STREAMING, State.PLAIN, State.JUDGING, *_OVER),
             "inside the grace the head goes out as it is; after a commit only the expected stream is welcome",
         ),
+        ev.Switched: Row("_switch", (State.TUNNELLED,), "upstream agrees to a WebSocket: 101, and bytes from there on"),
         ev.DispatchFailed: Row(
             "_dispatch_failed",
             (State.HELD, State.SENT, *_OVER),
@@ -149,6 +151,14 @@ TABLE: Final[Mapping[State, Mapping[Key, Row]]] = {
         Timer.FIRST_BYTE: Row("_too_late", _OVER, "no event in time: upstream_timeout"),
         Timer.IDLE: Row("_too_late", _OVER, "timeouts.idle is over: upstream_timeout"),
         Timer.TOTAL: Row("_too_late", _OVER, "timeouts.total is over: upstream_timeout"),
+    },
+    State.TUNNELLED: {
+        **_anytime(State.TUNNELLED),
+        ev.HalfClosed: Row("_half_closed", (State.TUNNELLED,), "one side has ended: silence of the other is bounded from here on"),
+        ev.BodyEnded: Row("_finish", (State.ENDED,), "both sides have ended: a clean end"),
+        ev.DispatchFailed: Row("_body_lost", _OVER, "upstream's side was reset, so the client's is too"),
+        Timer.IDLE: Row("_too_late", _OVER, "half-closed and silent for timeouts.idle: reset"),
+        Timer.TOTAL: Row("_too_late", _OVER, "timeouts.total is over: reset"),
     },
     State.TRAILING: {
         **_anytime(State.TRAILING),

@@ -5,6 +5,7 @@ The life of a connection::
     HEAD -> BODY -> RESPONSE -> IDLE -> HEAD ..     a request after the other
     RESPONSE -> LINGER -> CLOSING                   refused before it was read to its end
     HEAD, BODY -> LENT                              a request for our own pages: the rest is twisted.web's
+    RESPONSE -> TUNNEL                              upstream has agreed to a WebSocket: bytes from here on
     any -> CLOSING -> CLOSED                        closing takes as long as what was written needs to leave
 
 Pipelined requests are answered in order: what comes beyond the current request waits in the input. Past :data:`AHEAD` bytes of it reading
@@ -16,8 +17,9 @@ While an answer is awaited or streams, a connection has no timer, no parser and 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -26,11 +28,11 @@ from zope.interface import implementer
 
 from txsse.errors import ProxyError
 from txsse.front.body import RequestBody
-from txsse.front.connection import BODY, CLOSED, CLOSING, HEAD, IDLE, LENT, LINGER, RESPONSE, Connection
+from txsse.front.connection import BODY, CLOSED, CLOSING, HEAD, IDLE, LENT, LINGER, RESPONSE, TUNNEL, Connection
 from txsse.front.limits import head_too_large, malformed, refusal, too_many_connections, too_slow
 from txsse.front.response import DEFAULT_STALL_TIMEOUT, RESET_LOOK, Response
-from txsse.interfaces import Exchange, Request
-from txsse.sockets import hold_little
+from txsse.interfaces import Exchange, Request, Tunnel
+from txsse.sockets import half_close, hold_little
 from txsse.wire.http1 import BadHead
 
 if TYPE_CHECKING:
@@ -104,6 +106,7 @@ class ProxyChannel(Connection):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         exchange = self._exchange
+        ended = self._phase is TUNNEL and reason.check(ConnectionDone) is not None
         self._detach()
         self._let_go()
         self._request = None
@@ -111,13 +114,17 @@ class ProxyChannel(Connection):
             self._turn.cancel()
             self._turn = None
         self._site.leave(self)
-        if exchange is not None:
+        if ended:
+            cast(Tunnel, exchange).client_ended(reads=False)
+        elif exchange is not None:
             exchange.client_gone()
 
     # Reading
 
     def dataReceived(self, data: bytes) -> None:
         if self._phase > RESPONSE:
+            if self._phase is TUNNEL:
+                cast(Tunnel, self._exchange).client_sent(data)
             return
         self._input = self._input + data if self._input else data
         self._advance()
@@ -316,6 +323,32 @@ class ProxyChannel(Connection):
             self._stall_timeout = response.stall_timeout
             response.detach()
         self.forget_body()
+
+    # One end of a tunnel (NearEnd)
+
+    def open(self, tunnel: Tunnel) -> None:
+        self._phase = TUNNEL
+        self._exchange = tunnel
+        early, self._input = self._input, b""
+        self._listen()
+        if early:
+            tunnel.client_sent(early)
+
+    def pause(self) -> None:
+        self._stop_listening()
+
+    def resume(self) -> None:
+        self._listen()
+
+    def half_close(self) -> bool:
+        return half_close(self.transport)
+
+    def half_closed(self) -> bool:
+        """Called by the transport: the client has sent a FIN. Whether that is not the end."""
+        if self._phase is not TUNNEL:
+            return False
+        cast(Tunnel, self._exchange).client_ended(reads=True)
+        return True
 
     # Flow control (IPushProducer, called by the transport)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.interfaces import ISSLTransport
 
 from txsse._compat import pending_bytes
-from txsse.front.hangup import HangupWatch
+from txsse.front.hangup import LEFT, RESET, HangupWatch
 from txsse.front.stall import StallWatch, unacknowledged
 from txsse.sockets import adopt, tune
 from txsse.sockets.descriptor import Descriptor
@@ -34,6 +34,7 @@ class Phase(enum.IntEnum):
     HEAD = enum.auto()
     BODY = enum.auto()
     RESPONSE = enum.auto()
+    TUNNEL = enum.auto()  # no HTTP any more: what comes goes to the exchange as it is
     # From here on what comes is dropped:
     LINGER = enum.auto()  # the answer is out; the rest of the request is read and dropped
     LENT = enum.auto()  # twisted.web answers
@@ -41,7 +42,7 @@ class Phase(enum.IntEnum):
     CLOSED = enum.auto()
 
 
-IDLE, HEAD, BODY, RESPONSE, LINGER, LENT, CLOSING, CLOSED = Phase  # looked up for each read
+IDLE, HEAD, BODY, RESPONSE, TUNNEL, LINGER, LENT, CLOSING, CLOSED = Phase  # looked up for each read
 
 
 class Connection(abc.ABC):
@@ -139,7 +140,9 @@ class Connection(abc.ABC):
     def _stop_listening(self) -> None:
         if self._hangup is None:
             self.transport.pauseProducing()
-            self._hangup = HangupWatch(self._site.alarms, self.transport, self.drop)
+            # A FIN is the end of what a tunnel's client has to say, and that lies before it, still to be read.
+            signs = RESET if self._phase is TUNNEL else LEFT
+            self._hangup = HangupWatch(self._site.alarms, self.transport, self.drop, signs)
             self._hangup.wake()
 
     def _listen(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Final, Protocol
 
+from txsse.interfaces import NearEnd
 from txsse.wire.chunked import LAST_CHUNK
 from txsse.wire.headers import NO_FIELDS, Headers, Prepared, get
 from txsse.wire.http1 import RequestHead
@@ -15,7 +16,7 @@ RESET_LOOK: Final = 0.05
 """Seconds between two looks whether everything has left, before a connection is reset."""
 
 
-class Channel(Protocol):
+class Channel(NearEnd, Protocol):
     """What an answer asks of the connection it is sent on."""
 
     def send(self, data: bytes) -> None: ...
@@ -98,6 +99,15 @@ class Response:
             lines.append(b"Transfer-Encoding: chunked\r\n")
         lines.append(b"Connection: close\r\n\r\n" if self._close else b"\r\n")
         self._send(b"".join(lines))
+
+    def switch(self, reason: bytes, headers: Headers, common: Prepared) -> NearEnd | None:
+        channel = self._channel
+        if channel is None:
+            return None
+        self._framing, self._close = CLOSE, True
+        lines = [b"HTTP/1.1 101 %b\r\n" % reason, common.lines, *[b"%b: %b\r\n" % field for field in headers]]
+        self._send(b"".join([*lines, b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"]))
+        return channel
 
     def _choose(self, status: int, length: int | None, has_body: bool) -> Framing:
         if not has_body or self._bodiless or status in (204, 304):

@@ -15,6 +15,7 @@ from txsse.clock import Alarms
 from txsse.dialects import DIALECTS
 from txsse.errors import ProxyError
 from txsse.pages.progress import Wait, progress
+from txsse.pages.site import Account, PageRequest
 from txsse.pages.streams import STREAMS, StreamsPage, answers_preflight, share, tell
 from txsse.web.stream import EventStream
 from txsse.wire.headers import Headers
@@ -22,7 +23,7 @@ from txsse.wire.headers import Headers
 RETRY: Final = 2000  # milliseconds
 
 
-class PagesView(Protocol):
+class PagesView(Account, Protocol):
     """A running proxy, as far as its pages may look."""
 
     alarms: Alarms
@@ -122,6 +123,8 @@ def _nothing() -> ProxyError:
 
 
 def _refuse(request: IRequest, error: ProxyError) -> bytes:
+    if isinstance(request, PageRequest):
+        request.error = error
     body = DIALECTS["sse"].error_body(error)
     request.setResponseCode(error.http_status)
     fields = request.responseHeaders

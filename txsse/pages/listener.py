@@ -44,6 +44,6 @@ class _PagesFactory(Factory[Protocol]):
             from txsse.pages.app import PagesApp
             from txsse.pages.site import make_site
 
-            self._site = make_site(PagesApp(self._view).app.resource(), self._reactor)
+            self._site = make_site(PagesApp(self._view).app.resource(), self._reactor, self._view)
         made: Protocol | None = self._site.buildProtocol(addr)
         return made

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from txsse.exchange.relay import Relay, StreamRelay
+from txsse.recordings.numbering import Ids
 
 if TYPE_CHECKING:
     from txsse.proxy.subscription import Subscription
@@ -21,14 +22,14 @@ class Audience:
     With hundreds of streams in turn nothing of one is in the processor's cache any more, and that is where the time of an event goes.
 
     :ivar live: their subscriptions.
-    :ivar wants_ids: somebody wants ids of ours; *mixed*: and somebody else wants none.
+    :ivar most_ids: which events are given ids of ours for those who want the most; *least_ids*: for those who want the fewest.
     """
 
-    __slots__ = ("_at", "_passed", "_tracker", "_uneven", "_writes", "live", "mixed", "wants_ids")
+    __slots__ = ("_at", "_passed", "_tracker", "_uneven", "_writes", "least_ids", "live", "most_ids")
 
     def __init__(self) -> None:
         self.live: tuple[Subscription, ...] = ()
-        self.wants_ids = self.mixed = False
+        self.least_ids = self.most_ids = Ids.NONE
         self._tracker: BoundaryTracker | LineTracker | None = None  # of what is streamed
         self._uneven = 0
         self._writes: tuple[Callable[[bytes], None], ...] = ()  # to the clients, while they are lent
@@ -38,9 +39,8 @@ class Audience:
     def set(self, live: tuple[Subscription, ...]) -> None:
         self.take_back()
         self.live = live
-        numbering = sum(each.numbers for each in live)
-        self.wants_ids = numbering > 0
-        self.mixed = 0 < numbering < len(live)
+        wanted = [each.numbers for each in live]
+        self.least_ids, self.most_ids = min(wanted, default=Ids.NONE), max(wanted, default=Ids.NONE)
 
     def remove(self, subscription: Subscription) -> None:
         self.set(tuple(each for each in self.live if each is not subscription))

@@ -96,22 +96,24 @@ class Caching:
 
     def _find(self, asking: Asking, control: Directives) -> Generator[Deferred[Any] | None, None, Found]:
         if control.only_if_cached and (control.no_cache or control.no_store):
-            return _not_there()
+            return _not_there(Found("bypass", "only_if_cached"))
         if control.no_store:
             return Found("bypass", "no_store")
         try:
             question = yield from question_of(asking, whole=self._lookup is not None)
         except LeftOut as left_out:
-            return _not_there() if control.only_if_cached else Found("bypass", left_out.reason)
+            found = Found("bypass", left_out.reason)
+            return _not_there(found) if control.only_if_cached else found
         except Uncacheable as uncacheable:
-            return _not_there() if control.only_if_cached else Found("uncacheable", uncacheable.reason)
+            found = Found("uncacheable", uncacheable.reason)
+            return _not_there(found) if control.only_if_cached else found
         if control.no_cache:
-            return Found("bypass", "no_cache", question=question)
+            return Found("bypass", "no_cache", question=question if asking.route.config.cache.no_cache_writes else None)
         entry = yield from self._stored(question, asking, control)
         if entry is not None:
             return Found("hit", source=Stored(entry, self._alarms, asking.route.config.cache, by_lines=DIALECTS[entry.dialect].by_lines))
         if control.only_if_cached:
-            return _not_there()
+            return _not_there(Found("miss"))
         run = self.keeping.under_way(question.key) if asking.route.config.cache.coalesce else None
         if run is not None and run.joinable:
             return Found("coalesced", source=run)
@@ -214,9 +216,10 @@ class Caching:
         return self.store.delete(key)
 
 
-def _not_there() -> Found:
+def _not_there(found: Found) -> Found:
+    """*found*, for a request that wants nothing of the upstream."""
     text = "There is no stored answer to this request, and it asked for nothing else (only-if-cached)."
-    return Found("bypass", "only_if_cached", error=ProxyError("cache_miss", text))
+    return attrs.evolve(found, error=ProxyError("cache_miss", text))
 
 
 async def _asked(lookup: CacheLookup, question: Question) -> bytes | None:

@@ -13,12 +13,12 @@ from twisted.internet.defer import Deferred
 from txsse.dialects import DIALECTS, Dialect
 from txsse.errors import CODES, ProxyError
 from txsse.exchange.voice import HoldStatus
+from txsse.proxy.answers import reason_of
 from txsse.proxy.resumable import RETRY
 from txsse.proxy.resumption import id_notes
 from txsse.proxy.subscription import Follower
-from txsse.recordings.heads import told_again
-from txsse.recordings.numbering import number, own_id
-from txsse.redis.records import GONE, OWNER_LOST, UNSHARED
+from txsse.recordings.numbering import Ids, number, own_id
+from txsse.redis.records import GONE, OWNER_LOST, UNSHARED, Head
 from txsse.wire.http1 import ResponseHead
 
 if TYPE_CHECKING:
@@ -38,6 +38,17 @@ _NOT_ITS_OWN: Final = frozenset((OWNER_LOST.code, UNSHARED.code, GONE.code))
 def is_own(terminal: Terminal) -> bool:
     """Is that how the stream itself ended? Else it ended for those who read it elsewhere, and may go on where it is."""
     return terminal.code not in _NOT_ITS_OWN
+
+
+def is_mute(found: Found, route: BoundRoute) -> bool:
+    """No error can be told after upstream's head."""
+    return not DIALECTS[found.meta.dialect].error_after_their_head and not route.policy.error_event
+
+
+def last_of(found: Found, route: BoundRoute) -> int:
+    """The number of the last event there is. An error that is told in the stream is one, too."""
+    terminal = found.terminal
+    return found.last + (terminal is not None and bool(terminal.code) and is_own(terminal) and not is_mute(found, route))
 
 
 def state_of(found: Found) -> str:
@@ -75,7 +86,7 @@ class Spot:
             *id_notes(self.sid),
             (b"X-Stream-State", state_of(found).encode()),
             (b"X-Stream-First", b"%d" % found.first),
-            (b"X-Stream-Last", b"%d" % found.last),
+            (b"X-Stream-Last", b"%d" % last_of(found, self.route)),
         ]
         return [*notes, (b"X-Stream-Gap", b"%d" % self.gap)] if self.gap else notes
 
@@ -92,6 +103,9 @@ class Search:
         self.follow: Follow | None = None
         self._wanted = wanted
         self._last = last
+
+    def began(self, head: Head | None) -> None:
+        """It may be any."""
 
     def pieces(self, batch: Batch) -> None:
         for seq, event in enumerate(batch.pieces(), batch.first):
@@ -161,7 +175,7 @@ class Elsewhere:
     def charge(self) -> bool:
         return False
 
-    def before_error(self) -> bytes:
+    def before_error(self, error: ProxyError | None, ids: Ids) -> bytes:
         """The stream's own error is its last event. Any other is none of its events: who comes back goes on after the last it has."""
         if self.ended is not None and is_own(self.ended):
             return b"id: %b.%d\n" % (self.spot.sid.encode("ascii"), self.last + 1)
@@ -182,29 +196,30 @@ class PlaceElsewhere:
         self._numbers = follower.numbers
 
     def start(self) -> None:
-        follower, spot = self._follower, self._source.spot
-        if follower is None:
-            return
-        meta = spot.found.meta
-        headers = [(b"Cache-Control", spot.route.style.cache_control), (b"X-Accel-Buffering", b"no"), *told_again(meta.headers)]
-        follower.response_started(ResponseHead(meta.status, b"OK", b"HTTP/1.1", headers))
         if self._follower is not None:
-            self._follow = self._journal.follow(spot.sid, self._source.last, self)
+            self._follow = self._journal.follow(self._source.spot.sid, self._source.last, self)
             if self._paused:
                 self._follow.pause()
 
     # -- from the journal
+
+    def began(self, head: Head | None) -> None:
+        if self._follower is None:
+            return
+        if head is None:
+            spot = self._source.spot
+            meta = spot.found.meta
+            head = Head(meta.status, [*meta.headers, (b"Cache-Control", spot.route.style.cache_control), (b"X-Accel-Buffering", b"no")])
+        self._follower.response_started(ResponseHead(head.status, reason_of(head.status), b"HTTP/1.1", head.headers))
 
     def pieces(self, batch: Batch) -> None:
         self._source.last = batch.last
         self._tell(self._numbered(batch) if self._numbers else batch.data)
 
     def _numbered(self, batch: Batch) -> bytes:
-        data, events = batch.data, batch.pieces()
-        if b"\nid" in data or b"\rid" in data or data.startswith(b"id"):
-            # Once upstream has given an event an id, ours would contradict it.
-            self._numbers = not any(own_id(event) is not None for event in events)
-        return number(self._source.spot.sid.encode("ascii"), batch.first, events) if self._numbers else data
+        data = batch.data
+        own = b"\nid" in data or b"\rid" in data or data.startswith(b"id")
+        return number(self._source.spot.sid.encode("ascii"), batch.first, batch.pieces(), own=own)
 
     def gap(self, count: int) -> None:
         source = self._source

@@ -71,12 +71,14 @@ class Forwarding:
     :param instance: this proxy's name within Via, distinct among proxies that may be chained.
     :param host: ``upstream`` (of its servers each gets its own), ``preserve``, or a literal Host.
     :param set_headers: fields that replace the client's of the same name; an empty value only removes it.
+    :param understood: fields for proxies like this one, lower-case, that are passed on: it is one.
     """
 
     instance: str
     host: str = "upstream"
     set_headers: Headers = attrs.field(factory=list, repr=False)
     trusted: TrustedProxies = TrustedProxies()
+    understood: tuple[bytes, ...] = ()
 
     @set_headers.validator
     def _check_set_headers(self, attribute: object, value: Headers) -> None:
@@ -143,14 +145,17 @@ class Outline:
         return b"%b%b%b%b\r\n\r\n" % (self.begin, self.host or authority, self.fields, ident)
 
 
-def outline(request: Request, forwarding: Forwarding, *, writes_stream: bool) -> Outline:
+def outline(request: Request, forwarding: Forwarding, *, writes_stream: bool, upgrades: bool = False) -> Outline:
     """How the head of *request* is sent: the client's target byte for byte, then the fields.
 
     :param writes_stream: the proxy may have to write into the response, so it must not come compressed.
+    :param upgrades: it asks for a WebSocket. Other protocols that the client offered are not passed on.
     """
     head = request.head
     trusted = request.peer in forwarding.trusted
     kept = _kept(head.headers, trusted=trusted, identity=writes_stream)
+    if forwarding.understood:
+        kept += [field for field in head.headers if field[0].lower() in forwarding.understood]
     headers = [*kept]
     headers += _about_client(request, kept, trusted=trusted)
     if writes_stream:
@@ -159,6 +164,8 @@ def outline(request: Request, forwarding: Forwarding, *, writes_stream: bool) ->
     if replaced:
         headers = [field for field in headers if _plain(field[0]) not in replaced]
         headers += [(name, value) for name, value in forwarding.set_headers if value]
+    if upgrades:
+        headers += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
     headers.append((b"Via", _via(request, forwarding.instance)))
     identified = b"x-request-id" not in replaced
     if identified:

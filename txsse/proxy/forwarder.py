@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from txsse.exchange import actions as act
 from txsse.exchange import events as ev
@@ -73,6 +73,8 @@ class Forwarder(Conductor):
     _hold: Hold | None
     _server: Server | None
     """Who was asked last."""
+    upgrades: ClassVar[bool] = False
+    """It asks for a WebSocket."""
 
     def begin(self) -> None:
         self._hold = self._server = None
@@ -131,7 +133,7 @@ class Forwarder(Conductor):
         server.in_flight += 1
         self.tally.dispatched = self._alarms.seconds()
         self._dispatch = _TAKING_OFF
-        dispatch = server.pool.dispatch(head, request.body, request.head.method, self, fresh=action.fresh)
+        dispatch = server.pool.dispatch(head, request.body, request.head.method, self, fresh=action.fresh, upgrades=self.upgrades)
         # It may have failed before this returns: then `dispatch_failed` was heard already, and the handle is a dead one.
         if self._dispatch is not None:
             self._dispatch = dispatch

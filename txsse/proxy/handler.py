@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Cooperator
-from twisted.logger import Logger
 
 from txsse.clock import Alarms
 from txsse.config import model
 from txsse.config.model import Configuration
 from txsse.dialects import Dialect
-from txsse.errors import ProxyError
+from txsse.errors import Outcome, ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import failures
-from txsse.interfaces import Downstream, Exchange, Request
+from txsse.interfaces import Downstream, Exchange, Request, Upgradable
 from txsse.logs import AccessLog
 from txsse.metrics import Metrics
 from txsse.proxy.admission import NOBODY, PEEK_AT_ONCE, Admission, Members, brings_json, is_streaming, look, look_at_once
 from txsse.proxy.answers import about, committed, reason_of, relayed, send_error
 from txsse.proxy.auth import Keys
+from txsse.proxy.backends import Backends
 from txsse.proxy.conductor import Conductor
 from txsse.proxy.cors import preflight_headers
 from txsse.proxy.forwarded import RequestIds, TrustedProxies
@@ -32,9 +32,9 @@ from txsse.proxy.plan import plan_of
 from txsse.proxy.reception import Reception
 from txsse.proxy.routes import BoundRoute, RouteTable
 from txsse.proxy.stand_ins import Instead
+from txsse.proxy.upgrade import Upgrade
 from txsse.proxy.vigil import Vigil
 from txsse.upstream.backend import Backend
-from txsse.upstream.state import State
 from txsse.wire.headers import Headers, Prepared
 from txsse.wire.http1 import RequestHead, ResponseHead
 from txsse.wire.peek import string_value
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from txsse.proxy.stream_control import StreamControl
     from txsse.proxy.streams import Streams
     from txsse.recordings.lookup import CacheLookup
-    from txsse.upstream.wake.parts import Ended
-    from txsse.upstream.wake.shared import Shared
     from txsse.webhooks.sender import Sender
 
 T = TypeVar("T")
@@ -65,8 +63,6 @@ class Proxy:
     :param access_log: ``None`` writes no lines.
     """
 
-    _log = Logger()
-
     def __init__(
         self,
         configuration: Configuration,
@@ -76,18 +72,15 @@ class Proxy:
         cache_lookup: CacheLookup | None = None,
     ) -> None:
         self.alarms = Alarms(reactor)
+        self._backends = Backends(reactor, self.alarms, configuration.server.state_dir, self._wake_ended)
         self.metrics = Metrics(upstreams=lambda: self.backends.values())
         self.instance = instance
         self.exchanges: set[Conductor] = set()
-        self.backends: dict[str, Backend] = {}
         self.table = RouteTable(())
         self.draining = False
         self._reactor = reactor
         self._ledger = Ledger(self.metrics, access_log)
         self._reception = Reception(self.alarms, self._ledger)
-        self._state_dir = configuration.server.state_dir  # a reload does not change it
-        self._shared: Shared | None = None
-        self._retired: list[Backend] = []  # of earlier configurations, as long as something of theirs runs
         self._cooperator = Cooperator(scheduler=lambda turn: reactor.callLater(0, turn))
         self._admissions: set[Admission[Any]] = set()
         self._store = configuration  # what keeps recordings is not changed by a reload either
@@ -107,13 +100,11 @@ class Proxy:
         auth = configuration.auth
         keys = Keys.load(auth.keys_file, cookie=auth.cookie, query=auth.query) if auth.keys_file else None
         trusted = TrustedProxies.parse(configuration.server.trusted_proxies)
-        made: list[Backend] = []
+        backends = self._backends.prepare(configuration.upstream)
         try:
-            backends = {upstream.name: self._backend(upstream, made) for upstream in configuration.upstream}
             routes = [self._bind(route, backends, trusted) for route in configuration.route]
         except ValueError:
-            for backend in made:
-                backend.close()
+            self._backends.drop(backends)
             raise
         rooms = {route.name: route.room for route in self.table.routes}
         for route in routes:
@@ -124,14 +115,9 @@ class Proxy:
         if self._kept is not None:
             self._kept.configure(configuration.webhooks, predicts=any(route.predicts for route in routes))
         self._reception.take(routes)
-        for name, backend in self.backends.items():
-            if backends.get(name) is not backend:
-                backend.retire()
-                self._retired.append(backend)
-        self._retired = [backend for backend in self._retired if not backend.over]
+        self._backends.take(backends)
         self.configuration = configuration
         self._cold_start_header = configuration.server.cold_start_header.encode("latin-1")
-        self.backends = backends
         self.table = RouteTable(routes)
         self.keeps_streams = self.keeps_streams or bool(configuration.server.peers) or any(route.resumes for route in routes)
         self._keys = keys
@@ -150,7 +136,7 @@ class Proxy:
             metrics=self.metrics,
             instance=self.instance,
             table=lambda: self.table,
-            backend=self._new_backend,
+            backend=self._backends.make,
             admit=self._admit,
             screen=self.screen,
             conduct=self._conduct,
@@ -171,35 +157,13 @@ class Proxy:
         self._reception.furnish(bound)
         return bound
 
-    def _backend(self, upstream: model.Upstream, made: list[Backend]) -> Backend:
-        """The backend that *upstream* has already, if nothing about it changed (its state and its connections stay); else a new one."""
-        old = self.backends.get(upstream.name)
-        if old is not None and old.serves(upstream):
-            return old
-        try:
-            backend = self._new_backend(upstream)
-        except ValueError as error:
-            raise ValueError(f"upstream {upstream.name}: {error}") from error
-        made.append(backend)
-        return backend
+    @property
+    def backends(self) -> Mapping[str, Backend]:
+        """The upstreams, by name."""
+        return self._backends.current
 
-    def _new_backend(self, upstream: model.Upstream) -> Backend:
-        return Backend(upstream, self._reactor, self.alarms, self._upstream_changed, self._make_shared)
-
-    def _upstream_changed(self, name: str, old: State, new: State, detail: str) -> None:
-        self._log.info(
-            "upstream {upstream}: {old} -> {new}{why}", upstream=name, old=old.value, new=new.value, why=f" ({detail})" if detail else ""
-        )
-
-    def _make_shared(self) -> Shared:
-        if self._shared is None:
-            from txsse.upstream.wake.shared import Shared  # a proxy that starts nothing is spared it
-
-            self._shared = Shared(self._state_dir, self._wake_ended)
-        return self._shared
-
-    def _wake_ended(self, name: str, ended: Ended) -> None:
-        self.metrics.wakes[name, ended.result.value] += 1
+    def _wake_ended(self, name: str, result: str) -> None:
+        self.metrics.wakes[name, result] += 1
 
     # -- from the fronts (Handler)
 
@@ -241,6 +205,7 @@ class Proxy:
         peer: str,
         downstream: Downstream,
         dialect: Dialect | None = None,
+        notes: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         plan = None if head is None else plan_of(head, self.table, self.instance)
         route = None if plan is None else plan.route
@@ -250,7 +215,7 @@ class Proxy:
         # A route that would have taken another model lends its CORS fields and dialect, but the request is not its own.
         name = route.name if route is not None and error.code != "no_route" else ""
         ident = self._request_id(head)
-        size = send_error(error, head, path, route, about(ident), downstream, dialect=dialect, origins=origins)
+        size = send_error(error, head, path, route, [*notes, *about(ident)], downstream, dialect=dialect, origins=origins)
         self.metrics.rejections[error.code] += 1
         self._ledger.answered(
             head, path, peer, ident, name, error.http_status, error=error, outcome=failures.outcome_of(error.code), bytes_out=size
@@ -294,6 +259,8 @@ class Proxy:
             if found is None:
                 return NOBODY
             downstream = found
+        if plan.upgrades:
+            return self._upgrade(route, request, downstream, request_id)
         dialect = plan.dialect if plan.dialect is not None and route is plan.route else route.dialect(request.head.decoded_path)
         streaming = is_streaming(route.config.streaming, request, members, dialect, takes_events=plan.takes_events)
         # A POST to an API that we do not know: what its clients make of a head that upstream did not send, nobody can tell.
@@ -325,6 +292,13 @@ class Proxy:
             )
         return self._conduct(Forwarder(self, route, request, downstream, dialect, **traits))
 
+    def _upgrade(self, route: BoundRoute, request: Request, downstream: Downstream, request_id: bytes) -> Exchange:
+        if isinstance(downstream, Upgradable):
+            return self._conduct(Upgrade(self, route, request, downstream, request_id))
+        error = ProxyError("bad_request", "WebSockets are not served here. Use a listener of the proxy itself.", status=501)
+        self.refuse(error, request.head, request.path, request.peer, downstream)
+        return NOBODY
+
     def _strip(self, request: Request) -> None:
         """Take our keys out of it, unless upstreams get them."""
         if self._keys is not None and not self.configuration.auth.forward:
@@ -336,8 +310,15 @@ class Proxy:
         conductor.begin()
         return conductor
 
-    def _refuse_recorded(self, error: ProxyError, request: Request, downstream: Downstream, dialect: Dialect | None = None) -> None:
-        self.refuse(error, request.head, request.path, request.peer, downstream, dialect)
+    def _refuse_recorded(
+        self,
+        error: ProxyError,
+        request: Request,
+        downstream: Downstream,
+        dialect: Dialect | None = None,
+        notes: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        self.refuse(error, request.head, request.path, request.peer, downstream, dialect, notes)
 
     def _answered(self, request: Request, route: BoundRoute, ident: bytes, status: int, size: int) -> None:
         self._ledger.answered(request.head, request.path, request.peer, ident, route.name, status, bytes_out=size)
@@ -440,6 +421,16 @@ class Proxy:
     def stream_control(self) -> StreamControl | None:
         return None if self._kept is None or not self.keeps_streams else self._kept.control
 
+    def page_asked(self, head: RequestHead) -> bytes:
+        return self._request_id(head)
+
+    def page_answered(
+        self, head: RequestHead, ident: bytes, peer: str, status: int, size: int, error: ProxyError | None, outcome: Outcome
+    ) -> None:
+        if error is not None:
+            self.metrics.rejections[error.code] += 1
+        self._ledger.answered(head, head.path, peer, ident, "", status, error=error, outcome=outcome, bytes_out=size)
+
     def followed(self, token: str) -> Vigil | None:
         return None if self.draining else self._reception.followed(token)
 
@@ -473,14 +464,12 @@ class Proxy:
 
     def stop_upstreams(self) -> Deferred[None]:
         """End every process of ours, and every start; fires when nothing of them is left."""
-        stopping = [backend.stop() for backend in (*self.backends.values(), *self._retired)]
-        return DeferredList(stopping).addCallback(lambda _: None)
+        return self._backends.stop()
 
     def close(self) -> None:
         """Close every upstream connection and stop every clock."""
         self._reception.close()
-        for backend in self.backends.values():
-            backend.close()
+        self._backends.close()
         if self._kept is not None:
             self._kept.close()
         self._cooperator.stop()

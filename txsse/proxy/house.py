@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -32,8 +32,15 @@ class Admit(Protocol):
 
 
 class Refuse(Protocol):
-    def __call__(self, error: ProxyError, request: Request, downstream: Downstream, dialect: Dialect | None = None) -> None:
-        """Answer with an error, in this dialect's shape if that is known better than by the request's path."""
+    def __call__(
+        self,
+        error: ProxyError,
+        request: Request,
+        downstream: Downstream,
+        dialect: Dialect | None = None,
+        notes: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """Answer with an error, in this dialect's shape if that is known better than by the request's path; *notes* go into its head."""
 
 
 @attrs.frozen(kw_only=True, eq=False)

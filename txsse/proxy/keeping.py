@@ -64,6 +64,7 @@ class Keeping:
         self._questions: dict[Run, Question] = {}
         self._outdated: set[Run] = set()  # under way, but their answers are not to be kept
         self._settling: dict[bytes, list[Deferred[None]]] = {}  # being looked through: who waits for the verdict
+        self._judging: dict[Run, Question] = {}  # over, and their answers are to be kept if the verdict is good
 
     # -- what is under way
 
@@ -78,9 +79,9 @@ class Keeping:
         return len(self._runs)
 
     def under_way(self, key: bytes) -> Run | None:
-        """The last run that was begun for it."""
+        """The last run that was begun for it, unless what it answers is for one client alone."""
         runs = self._runs.get(key)
-        return None if runs is None else runs[-1]
+        return None if runs is None or _for_one(runs[-1]) else runs[-1]
 
     def verdict(self, key: bytes) -> Deferred[None] | None:
         """Fires when an answer that is being looked through has been kept or not; ``None``: there is none."""
@@ -109,11 +110,14 @@ class Keeping:
         if reason:
             self._metrics.cache_refusals[reason] += 1
             return
+        kind = get(head.headers, b"content-type")
+        streamed = run.streamed or DIALECTS[question.dialect].is_stream(kind) or is_event_stream(kind)
+        if question.streamed and question.digest.stream == b"true" and not streamed:  # in time it is relayed, later it is an error
+            self._metrics.cache_refusals["not_streamed"] += 1
+            return
         self._supersede(run, question.key)
         body, ends, times = run.recording.joined()
         run.let_go()
-        kind = get(head.headers, b"content-type")
-        streamed = run.streamed or DIALECTS[question.dialect].is_stream(kind) or is_event_stream(kind)
         entry = Entry(
             question.key,
             question.route,
@@ -135,17 +139,24 @@ class Keeping:
             self._metrics.cache_refusals["too_large"] += 1
             return
         self._settling.setdefault(question.key, [])
+        self._judging[run] = question
         verdicts: list[Verdict] = []
         looking = self._cooperator.coiterate(_collect(steps, verdicts))
         looking.addBoth(self._give_back, entry.size)
-        looking.addCallback(lambda _: self._keep(entry, verdicts[0], question))
+        looking.addCallback(lambda _: self._keep(entry, verdicts[0], question) if run in self._judging else None)
         looking.addErrback(self._not_stored)
-        looking.addCallback(lambda _: self._settled(question.key))
+        looking.addCallback(lambda _: self._settled(run, question.key))
 
     def _supersede(self, run: Run, key: bytes) -> None:
         """What began before *run* and ends after it is not to replace its answer with an older one."""
         runs = self._runs[key]
         self._outdated.update(runs[: runs.index(run)])
+        for each in self._judged(key):
+            del self._judging[each]
+
+    def _judged(self, key: bytes) -> list[Run]:
+        """Runs for it whose answers are being looked through."""
+        return [run for run, question in self._judging.items() if question.key == key]
 
     def _give_back(self, result: T, size: int) -> T:
         self._space.give(size)
@@ -155,9 +166,11 @@ class Keeping:
         if not failure.check(SchedulerStopped):  # the proxy was closed
             self._log.failure("an answer was not stored", failure)
 
-    def _settled(self, key: bytes) -> None:
-        for waiting in self._settling.pop(key, ()):
-            waiting.callback(None)
+    def _settled(self, run: Run, key: bytes) -> None:
+        self._judging.pop(run, None)
+        if not self._judged(key):
+            for waiting in self._settling.pop(key, ()):
+                waiting.callback(None)
 
     def _keep(self, entry: Entry, verdict: Verdict, question: Question) -> None:
         if verdict.reason:
@@ -192,20 +205,21 @@ class Keeping:
     # -- what is not to be kept
 
     def outdate_route(self, route: str | None) -> None:
-        """What is under way for a route, or for all of them, is neither joined nor kept any more."""
-        for run, question in self._questions.items():
+        """What is under way for a route, or for all of them, or is looked through, is neither joined nor kept any more."""
+        for run, question in [*self._questions.items(), *self._judging.items()]:
             if route is None or question.route == route:
                 self._outdate(run, question.key)
 
     def outdate(self, key: bytes) -> None:
         """The same for one key."""
-        for run in list(self._runs.get(key, ())):
+        for run in [*self._runs.get(key, ()), *self._judged(key)]:
             self._outdate(run, key)
 
     def _outdate(self, run: Run, key: bytes) -> None:
         """Who reads it goes on; but nobody is told an answer to what was asked before a purge."""
-        self._outdated.add(run)
-        self._leave(run, key)
+        if self._judging.pop(run, None) is None:
+            self._outdated.add(run)
+            self._leave(run, key)
 
 
 def _fault(run: Run) -> str:
@@ -215,6 +229,14 @@ def _fault(run: Run) -> str:
     if run.recording.torn:
         return "too_large"
     return "" if run.whole else "unfinished"
+
+
+def _for_one(run: Run) -> bool:
+    """Upstream has said that its answer is not for everybody, where others than those with the same credential would ask for it."""
+    scope = run.home.config.cache.scope
+    if run.head is None or scope == "credential":
+        return False
+    return objection_to(run.head) in ("no_store", "vary") or bool(_varies(run.head, scope))
 
 
 def _varies(head: ResponseHead, scope: str) -> str:

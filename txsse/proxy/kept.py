@@ -48,7 +48,7 @@ class Kept:
         caching = Caching(opened.store, metrics, alarms, house.cooperator, time.time, opened.quota, cache_lookup)
         self.streams = Streams(alarms, self._count_resume)
         opened.quota.attach(self.streams)
-        self._shared = self._share(node)
+        self._shared = self._share(node, caching)
         self._peers = self._make_peers(configuration.server)
         resumption = Resumption(self.streams, self._count_resume, node)
         self.control = StreamControl(resumption, self._peers, self._shared, alarms, time.time, self._routes, house.scope_of)
@@ -84,12 +84,14 @@ class Kept:
 
     # -- what is imported for those who have it only
 
-    def _share(self, node: str) -> Shared | None:
-        if self._opened.link is None:
+    def _share(self, node: str, caching: Caching) -> Shared | None:
+        shared = self._opened.shared
+        if shared is None:
             return None
         from txsse.proxy.shared import open_shared
 
-        return open_shared(self._opened.link, self._house.reactor, node, self._routes, self._count_resume)
+        shared.maker = caching.keeping
+        return open_shared(shared.link, self._house.reactor, node, self._routes, self._count_resume)
 
     def _open_predictions(self, webhooks: model.Webhooks) -> tuple[Upstreams, Sender]:
         from txsse.predictions.jobs import Jobs

@@ -10,6 +10,10 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import attrs
+from twisted.internet.defer import Deferred, succeed
+
+from txsse.clock import Alarms
 from txsse.config import model
 from txsse.config.secret import Secret
 from txsse.dialects import DIALECTS
@@ -17,9 +21,10 @@ from txsse.errors import CODES, ProxyError
 from txsse.exchange import actions as act
 from txsse.exchange import events as ev
 from txsse.exchange.table import State
-from txsse.interfaces import Failed, Fault
+from txsse.interfaces import Failed, Fault, Request
 from txsse.proxy.forwarded import TrustedProxies
 from txsse.proxy.forwarder import Forwarder
+from txsse.proxy.inquiry import Inquiry, question
 from txsse.proxy.routes import BoundRoute
 from txsse.recordings.courses import is_error
 from txsse.upstream.backend import Backend
@@ -31,6 +36,12 @@ HOP: Final = b"x-txsse-hop"
 
 TIMEOUTS: Final = model.Timeouts(connect=2.0, first_byte=30.0, idle=90.0)
 """Of a peer, in seconds. One that keeps a stream says something every ``keepalive.interval`` (15 s), whatever its upstream does."""
+
+UNDERSTOOD: Final = (b"x-txsse-resume",)
+"""What clients tell us that a peer has to know as well."""
+
+PAUSE: Final = 5.0
+"""Seconds for which one is not asked again that had no answer in time: requests do not wait for the dead one after the other."""
 
 DIALECT: Final = b"x-txsse-dialect"
 """Tells that proxy which dialect a stream speaks, for errors in it."""
@@ -102,6 +113,7 @@ class Peers:
         self.node = node
         self._backends: list[Backend] = []
         self._routes: dict[str, BoundRoute] = {}
+        self._silent: dict[str, float] = {}  # until when one is not asked that had no answer
         for name, url in urls.items():
             if name != node:
                 self._routes[name] = self._route(node, name, url, backend, instance, trusted)
@@ -117,12 +129,35 @@ class Peers:
         )
         backend = make(upstream)
         self._backends.append(backend)
-        return BoundRoute.bind(model.Route(name=f"peer-{name}", upstream=upstream.name), backend, instance, trusted)
+        route = BoundRoute.bind(model.Route(name=f"peer-{name}", upstream=upstream.name), backend, instance, trusted)
+        route.forwarding = attrs.evolve(route.forwarding, understood=UNDERSTOOD)
+        return route
 
     def keeper(self, sid: str) -> BoundRoute | None:
         """The way to who keeps the stream of this id; ``None``: we do, or nobody we know of."""
         name, mark, _ = sid.partition("~")
         return self._routes.get(name) if mark and name != self.node else None
+
+    def who_knows(self, request: Request, route: str, ident: bytes, alarms: Alarms) -> Deferred[BoundRoute | None]:
+        """The way to who has had this request before, by its ``Idempotency-Key``; ``None``: nobody we know of.
+
+        Fires within :data:`~txsse.proxy.inquiry.DEADLINE`, and never fails.
+
+        :param request: with the client's credential.
+        :param route: the name of the one that it met.
+        """
+        now = alarms.seconds()
+        ways = [way for way in self._routes.values() if self._silent.get(way.name, now) <= now]
+        if not ways:
+            return succeed(None)
+        inquiry = Inquiry(question(request, route), ident, alarms)
+        inquiry.ask(ways)
+
+        def done(way: BoundRoute | None) -> BoundRoute | None:
+            self._silent.update((each.name, alarms.seconds() + PAUSE) for each in inquiry.silent)
+            return way
+
+        return inquiry.answer.addCallback(done)
 
     def close(self) -> None:
         for backend in self._backends:

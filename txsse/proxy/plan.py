@@ -13,7 +13,7 @@ from txsse.proxy.cors import is_preflight
 from txsse.proxy.forwarded import Outline, outline, seen_own_via
 from txsse.proxy.routes import BoundRoute, RouteTable
 from txsse.wire.headers import Headers, get
-from txsse.wire.http1 import RequestHead
+from txsse.wire.http1 import RequestHead, asks_for_websocket
 
 SHORTEST_INTERVAL: Final = 1.0
 """Seconds below which no announcement of a client brings the interval of its keepalives."""
@@ -37,6 +37,7 @@ class Plan:
     :ivar opaque: the body is in a content coding, so nothing is known of it.
     :ivar predicts: it is about a prediction.
     :ivar takes_events: Accept names an event stream.
+    :ivar upgrades: it asks for a WebSocket.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class Plan:
         "route",
         "table",
         "takes_events",
+        "upgrades",
     )
 
     def __init__(self, head: RequestHead, table: RouteTable, instance: str) -> None:
@@ -64,6 +66,7 @@ class Plan:
         coding = get(head.headers, b"content-encoding")
         self.opaque = coding is not None and coding.strip().lower() != b"identity"
         self.takes_events = takes_events(head.headers)
+        self.upgrades = asks_for_websocket(head)
         # A body in which the word "stream" does not occur has nothing to tell, unless:
         asked_for = self.route is not None and self.route.config.streaming == "always"
         by_itself = self.dialect is not None and self.dialect.streams_unless_told
@@ -83,7 +86,7 @@ class Plan:
         """The head for the upstream. It differs by client; the last one's is kept."""
         key = (route, request.peer, request.secure, writes_stream)
         if self._outline is None or key != self._outlined:
-            self._outline = outline(request, route.forwarding, writes_stream=writes_stream)
+            self._outline = outline(request, route.forwarding, writes_stream=writes_stream, upgrades=self.upgrades)
             self._outlined = key
         return self._outline
 

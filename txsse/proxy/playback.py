@@ -10,9 +10,11 @@ from typing import Final
 from txsse.clock import Alarm, Alarms
 from txsse.config.model import Cache
 from txsse.dialects.usage import Usage
+from txsse.errors import ProxyError
 from txsse.exchange.voice import HoldStatus
 from txsse.proxy.subscription import MOST_AT_ONCE, Follower
 from txsse.recordings.entry import Entry
+from txsse.recordings.numbering import Ids
 from txsse.wire.http1 import ResponseHead
 
 _EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n?")
@@ -55,7 +57,7 @@ class Stored:
     def charge(self) -> bool:
         return False
 
-    def before_error(self) -> bytes:
+    def before_error(self, error: ProxyError | None, ids: Ids) -> bytes:
         return b""
 
     def _schedule(self) -> tuple[array[int], array[float]] | None:

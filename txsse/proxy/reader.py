@@ -20,7 +20,8 @@ from txsse.proxy.answers import objection_to
 from txsse.proxy.conductor import Conductor
 from txsse.proxy.cors import shared_anew
 from txsse.proxy.subscription import LITTLE_AT_ONCE, MOST_AT_ONCE, Follower
-from txsse.wire.headers import Headers
+from txsse.recordings.numbering import Ids
+from txsse.wire.headers import Headers, get, without
 from txsse.wire.http1 import ResponseHead
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 
 
 def cache_notes(result: str, reason: str = "", age: float | None = None) -> Headers:
-    """The fields that tell a client what the cache said."""
-    notes = [(b"X-Txsse-Cache", (f"{result.upper()}; reason={reason}" if reason else result.upper()).encode())]
+    """The fields that tell a client what the cache said. (Who has the cache left out knows why; a refusal says it.)"""
+    told = f"{result.upper()}; reason={reason}" if result == "uncacheable" else result.upper()
+    notes = [(b"X-Txsse-Cache", told.encode())]
     if age is not None:
         notes.append((b"Age", b"%d" % age))
     return notes
@@ -75,8 +77,12 @@ class Source(Protocol):
     def charge(self) -> bool:
         """Somebody is to be charged with the tokens: the first who asks."""
 
-    def before_error(self) -> bytes:
-        """Lines for the head of an error frame, for those who may come back."""
+    def before_error(self, error: ProxyError | None, ids: Ids) -> bytes:
+        """Lines for the head of an error frame, for those who may come back.
+
+        :param error: what the source has given up with, if it has.
+        :param ids: those that the reader wants.
+        """
 
 
 _LAST_WORDS: Final = (State.FAILING, State.ENDED)
@@ -87,11 +93,11 @@ class Reader(Conductor):
     :param source: what it reads.
     :param asked: the run was made for it: it is the first.
     :param after: the number of the event after which it goes on, where it may choose.
-    :param numbers: it wants events with ids of ours.
+    :param numbers: which events it wants with ids of ours.
     :param comes_back: it is for a stream that was asked for before, maybe from another page: who may read it is told anew.
     """
 
-    __slots__ = ("_comes_back", "_lent_to", "_opened", "_starting", "_waits_since", "after", "asked", "numbers", "source")
+    __slots__ = ("_comes_back", "_given", "_lent_to", "_opened", "_starting", "_waits_since", "after", "asked", "numbers", "source")
 
     reads = True
 
@@ -101,12 +107,13 @@ class Reader(Conductor):
         source: Source,
         asked: bool = False,
         after: int = 0,
-        numbers: bool = False,
+        numbers: Ids = Ids.NONE,
         comes_back: bool = False,
         **traits: Any,
     ) -> None:
         super().__init__(*args, **traits)
         self._comes_back = comes_back
+        self._given: ProxyError | None = None
         self.source = source
         self.asked = asked
         self.after = after
@@ -138,6 +145,12 @@ class Reader(Conductor):
             self.notes = cache_notes("uncacheable", reason)
         if self._comes_back:
             head = shared_anew(head, self.request.head.headers, self.home.config.cors_origins)
+        if self.source.resumable and get(head.headers, b"location") is not None:
+            # Two are none to a browser. Upstream's means nothing in a 200, and is what a redirect or a 201 is about.
+            if head.status == 200:
+                head = ResponseHead(head.status, head.reason, head.version, without(head.headers, (b"location",)))
+            else:
+                self.notes = without(self.notes, (b"location",))
         super().response_started(head)
 
     def body_received(self, data: bytes) -> None:
@@ -193,6 +206,7 @@ class Reader(Conductor):
         self._drive(ev.UpstreamReady(cold))
 
     def given_up(self, error: ProxyError) -> None:
+        self._given = error
         self._waited()
         self._landed()
         self._collector = None
@@ -245,7 +259,7 @@ class Reader(Conductor):
     def _send(self, action: act.Send | act.Commit) -> None:
         machine = self._machine
         if self.numbers and isinstance(action, act.Send) and machine is not None and machine.state in _LAST_WORDS:
-            action = act.Send(self.source.before_error() + action.data)
+            action = act.Send(self.source.before_error(self._given, self.numbers) + action.data)
         super()._send(action)
 
     def _abort_upstream(self, action: act.AbortUpstream) -> None:

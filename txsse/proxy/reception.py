@@ -81,7 +81,7 @@ class Reception:
                 return self._models.listen(route, request, downstream)
             self._answer(self._models.answer(route, request, self._routes), route, request, ident, downstream)
             return None
-        if ready:
+        if ready or route.caches:  # what is stored wakes nobody either, and comes first
             return downstream
         self._refuse(not_woken(route.backend.name, route.backend.state), route, request, ident, downstream)
         return None

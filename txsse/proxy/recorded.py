@@ -24,11 +24,13 @@ from txsse.proxy.reader import cache_notes
 from txsse.proxy.resumable import ResumableRun
 from txsse.proxy.resumption import Resumption, body_hash, responds_async, stream_notes, summary, wants_ids
 from txsse.proxy.returning import Returning, reader_of
+from txsse.proxy.routes import BoundRoute
 from txsse.proxy.run import Run
 from txsse.recordings.cursor import ours
 from txsse.recordings.entry import Entry
+from txsse.recordings.numbering import Ids
 from txsse.recordings.recording import Space
-from txsse.wire.headers import Headers
+from txsse.wire.headers import Headers, without
 
 if TYPE_CHECKING:
     from txsse.proxy.shared import Held, Shared
@@ -43,11 +45,13 @@ class Looked:
     :param found: what the cache says.
     :param sid: of the stream that it may become.
     :param claimed: what became of its ``Idempotency-Key`` where machines share streams: a claim, or the id of the stream that it led to.
+    :param keeper: the way to another proxy that has had the same request before.
     """
 
     found: Found | None
     sid: str
     claimed: Held | str | ProxyError | None = None
+    keeper: BoundRoute | None = None
 
     @property
     def held(self) -> Held | None:
@@ -79,12 +83,7 @@ class RecordedRequests:
 
     def open(self, asked: Asked) -> Exchange:
         """A request of a route that records."""
-        try:
-            earlier = self._earlier(asked) if asked.route.resumes else None
-        except ProxyError as error:
-            self._house.refuse(error, asked.request, asked.downstream)
-            return NOBODY
-        if earlier is not None:
+        if (earlier := self._earlier(asked)) is not None:
             return earlier
         steps = self._look(asked)
         try:
@@ -92,7 +91,16 @@ class RecordedRequests:
         except StopIteration as end:
             return self._answer(asked, end.value)
         whole = _from(pause, steps)
-        return self._house.admit(asked.request, asked.downstream, whole, partial(self._answer, asked))
+        return self._house.admit(asked.request, asked.downstream, whole, partial(self._answer_late, asked))
+
+    def _answer_late(self, asked: Asked, looked: Looked) -> Exchange:
+        """It was waited for something: the same request may have come a second time meanwhile, and be the first."""
+        earlier = self._earlier(asked)
+        if earlier is None:
+            return self._answer(asked, looked)
+        if self._shared is not None and looked.held is not None:
+            self._shared.release(looked.held)
+        return earlier
 
     def _look(self, asked: Asked) -> Generator[Deferred[Any] | None, None, Looked]:
         found = (yield from self._caching.look_up(asked)) if asked.route.caches else None
@@ -100,12 +108,25 @@ class RecordedRequests:
             return Looked(found, "")
         sid = self._resumption.new_sid()
         answered = found is not None and (found.source is not None or found.error is not None)
-        if self._shared is None or answered or not asked.streaming or (claim := asked.claim) is None or not self._records(asked, found):
+        if answered or not asked.streaming or (claim := asked.claim) is None or not self._records(asked, found):
             return Looked(found, sid)
+        if self._shared is None:
+            return Looked(found, sid, keeper=(yield from self._returning.who_knows(asked)))
         body, now = body_hash(asked.request.body), self._caching.now
         return Looked(found, sid, (yield from self._shared.claim(claim, body, sid, asked.route, asked.dialect, now)))
 
     def _earlier(self, asked: Asked) -> Exchange | None:
+        """The stream that was made before and that *asked* means, if it does."""
+        if not asked.route.resumes:
+            return None
+        try:
+            return self._go_on(asked)
+        except ProxyError as error:
+            self._house.refuse(error, asked.request, asked.downstream)
+            return NOBODY
+
+    def _go_on(self, asked: Asked) -> Exchange | None:
+        """:raises ProxyError: it cannot."""
         named = ours(asked.request.head.headers)
         if named is not None and (abroad := self._returning.abroad(asked, named[0].decode("ascii"), named[1])) is not None:
             return abroad
@@ -118,13 +139,15 @@ class RecordedRequests:
 
     def _answer(self, asked: Asked, looked: Looked) -> Exchange:
         found = looked.found
+        if looked.keeper is not None:
+            return self._returning.pass_on(asked, looked.keeper)
         if isinstance(looked.claimed, str):
             return self._returning.attach(asked, looked.claimed)
         if isinstance(looked.claimed, ProxyError):
             self._house.refuse(looked.claimed, asked.request, asked.downstream)
             return NOBODY
         if found is not None and found.error is not None:
-            self._house.refuse(found.error, asked.request, asked.downstream)
+            self._house.refuse(found.error, asked.request, asked.downstream, notes=cache_notes(found.result, found.reason, None))
             return NOBODY
         source = None if found is None else found.source
         asks = source is None and self._records(asked, found)
@@ -139,7 +162,8 @@ class RecordedRequests:
         if source is None:
             conductor: Conductor = Forwarder(self._house.owner, asked.route, asked.request, asked.downstream, asked.dialect, **asked.traits)
         else:
-            numbers = isinstance(source, ResumableRun) and wants_ids(asked.route.config.resume.mode, asked.request, asked.dialect)
+            resumes = isinstance(source, ResumableRun)
+            numbers = wants_ids(asked.route.config.resume.mode, asked.request, asked.dialect) if resumes else Ids.NONE
             about = (asked.request, asked.downstream, asked.dialect, asked.route, asked.traits)
             conductor = reader_of(self._house.owner, source, *about, asked=asks, numbers=numbers)
             if isinstance(source, ResumableRun):
@@ -156,12 +180,15 @@ class RecordedRequests:
             return False
         # What is sent in place of a wait nobody is to follow.
         stand_ins, route = asked.route.stand_ins, asked.route
-        return stand_ins is None or route.backend.ready or stand_ins.instead(asked.request, streaming=asked.streaming) is None
+        return stand_ins is None or route.backend.ready or stand_ins.holds(asked.request, streaming=asked.streaming)
 
     def _run(self, asked: Asked, looked: Looked) -> Run:
         traits, route, found = asked.traits, asked.route, looked.found
         question = None if found is None else found.question
-        about = (self._house.owner, self, route, asked.request, asked.dialect)
+        request = asked.request
+        if route.resumes and asked.streaming and responds_async(request.head.headers):  # we do: upstream is not to do so as well
+            request = attrs.evolve(request, head=attrs.evolve(request.head, headers=without(request.head.headers, (b"prefer",))))
+        about = (self._house.owner, self, route, request, asked.dialect)
         limit = max(route.config.cache.max_entry if route.caches else 0, route.config.resume.max_bytes if route.resumes else 0)
         more: Any = {
             "streaming": traits["streaming"],
@@ -186,6 +213,9 @@ class RecordedRequests:
 
     def _let_run(self, run: ResumableRun, asked: Asked) -> Exchange:
         """Nobody waits for it (RFC 7240 section 4.1)."""
+        if run.error is not None and run.head is None:  # it was turned away at once
+            self._house.refuse(run.error, asked.request, asked.downstream, asked.dialect)
+            return NOBODY
         run.let_run()
         body = dump(summary(run))
         headers: Headers = [

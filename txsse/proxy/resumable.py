@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 from txsse.clock import Alarm
 from txsse.config.model import Resume
 from txsse.errors import ProxyError
+from txsse.exchange import actions as act
 from txsse.exchange.relay import StreamRelay
 from txsse.proxy.run import Run
 from txsse.proxy.subscription import LITTLE_AT_ONCE, MOST_AT_ONCE, Follower, Subscription
-from txsse.recordings.numbering import Splitter, interleave, number, own_id
+from txsse.recordings.numbering import Ids, Splitter, interleave, number, own_id
 
 if TYPE_CHECKING:
     from txsse.proxy.shared import Sharing
@@ -140,18 +141,28 @@ class ResumableRun(Run):
             sharing.finish(error)  # first: who hears of it here may ask another machine next
         super()._end(error)
 
-    def before_error(self) -> bytes:
-        """The error is the last event: who has it need not come back. Who has to, does so at a moment of its own."""
-        if self.over:
-            return b"id: %b.%d\n" % (self.sid.encode("ascii"), self.recording.last + 1)
+    def before_error(self, error: ProxyError | None, ids: Ids) -> bytes:
+        """The stream's error is its last event: who has it need not come back. Who has to, does so at a moment of its own."""
+        if error is not None and error is self.error:
+            return b"id: %b.%d\n" % (self.sid.encode("ascii"), self.recording.last + 1) if ids >= self.fewest_ids else b""
         return b"retry: %d\n" % random.randint(*RETRY)
 
     # -- its recording
 
+    def _open_relay(self, action: act.OpenRelay) -> None:
+        super()._open_relay(action)
+        if self.sharing is not None and self.streamed and self.head is not None:
+            self.sharing.begin(self.head)
+
     @property
     def numbered(self) -> bool:
         """Its events may be given ids of ours."""
-        return self.kept and self.streamed and not self._by_lines and not self._splitter.own_ids
+        return self.kept and self.streamed and not self._by_lines
+
+    @property
+    def fewest_ids(self) -> Ids:
+        """What a reader has to want at least to be given any."""
+        return Ids.EACH if self._splitter.own_ids else Ids.UNLESS_OWN
 
     @property
     def has_own_ids(self) -> bool:
@@ -164,9 +175,19 @@ class ResumableRun(Run):
         return not self.dialect.error_after_their_head and not self.home.policy.error_event
 
     @property
+    def last(self) -> int:
+        """The number of the last event there is. An error that is told in the stream is one, too."""
+        told = self.error is not None and (self.head is None or (self.streamed and not self.is_mute))
+        return self.recording.last + told
+
+    @property
     def last_whole(self) -> int:
         """The number of the last event that a reader could name: it has an end."""
         return self.recording.last - self._splitter.open
+
+    def is_all(self, after: int) -> bool:
+        """Whoever has event number *after* has all that there will ever be; an error, in whatever way it is told, is to be heard, too."""
+        return self.over and after >= (self.last_whole if self.error is None else self.recording.last + 1)
 
     def let_go(self) -> None:
         """It is kept for those who come back."""
@@ -195,7 +216,7 @@ class ResumableRun(Run):
             recording.append(event, now, needed=needed)
             if sharing is not None:
                 sharing.append(event)
-        if self.audience.wants_ids and self.numbered:
+        if self.audience.most_ids >= self.fewest_ids and self.numbered:
             self._tell_numbered(data, now, events, between)
         else:
             self._tell(data, now)
@@ -203,14 +224,15 @@ class ResumableRun(Run):
     def _tell_numbered(self, data: bytes, now: float, events: list[bytes], between: list[tuple[int, bytes]]) -> None:
         """As :meth:`_tell`, with ids for those who want them."""
         sid, first = self.sid.encode("ascii"), self.recording.last - len(events) + 1
+        fewest, own = self.fewest_ids, self._splitter.own_ids
         if between:
-            with_ids = interleave([number(sid, seq, [event]) for seq, event in enumerate(events, first)], between)
+            with_ids = interleave([number(sid, seq, [event], own=own) for seq, event in enumerate(events, first)], between)
             self.audience.take_back()  # a reader's relay may have to keep some of those lines back
         else:
-            with_ids = number(sid, first, events) if events else b""
-        if self.audience.mixed:
+            with_ids = number(sid, first, events, own=own) if events else b""
+        if self.audience.least_ids < fewest:
             for subscription in self.audience.live:
-                if told := with_ids if subscription.numbers else data:
+                if told := with_ids if subscription.numbers >= fewest else data:
                     subscription.follower.body_received(told)
         elif with_ids:
             self._tell(with_ids, now)
@@ -259,10 +281,11 @@ class Place(Subscription):
 
     def _read(self, run: Run) -> tuple[bytes, int]:
         assert isinstance(run, ResumableRun)
-        if not self.numbers or not run.numbered:
+        if self.numbers < run.fewest_ids or not run.numbered:
             return run.recording.read(self._after, LITTLE_AT_ONCE)
         pieces = run.recording.pieces(self._after, LITTLE_AT_ONCE)
-        return number(run.sid.encode("ascii"), self._after + 1, pieces) if pieces else b"", self._after + len(pieces)
+        data = number(run.sid.encode("ascii"), self._after + 1, pieces, own=run.has_own_ids) if pieces else b""
+        return data, self._after + len(pieces)
 
     def _miss(self, run: Run) -> None:
         assert isinstance(run, ResumableRun)

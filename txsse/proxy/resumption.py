@@ -10,10 +10,11 @@ from txsse.dialects import Dialect
 from txsse.errors import ProxyError
 from txsse.interfaces import Request
 from txsse.proxy.resumable import ResumableRun
-from txsse.proxy.streams import Claim, Streams, new_sid, not_found
+from txsse.proxy.streams import Claim, Streams, new_sid, not_found, nothing_kept
 from txsse.recordings.canonical import Uncacheable
-from txsse.recordings.cursor import BadCursor, Cursor, is_sid, ours, parameters, parse_cursor
+from txsse.recordings.cursor import BadCursor, Cursor, is_mangled, is_sid, ours, parameters, parse_cursor
 from txsse.recordings.key import scope_of
+from txsse.recordings.numbering import Ids
 from txsse.wire.headers import Headers, get, tokens
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ PATH: Final = b"/-/streams/"
 EXPOSED: Final = b"X-Txsse-Stream, X-Stream-State, X-Stream-First, X-Stream-Last, X-Stream-Gap, Location"
 ANONYMOUS: Final = bytes(32)
 """The scope of those who show no credential: whoever knows the id may read."""
+
+LONGEST_KEY: Final = 256
+"""Bytes of an ``Idempotency-Key`` that are remembered as they are; of a longer one a hash is."""
 
 _UNKNOWN_ID: Final = "The cursor is not the id of an event of this stream: send the last one that came, or none for all of it."
 _NO: Final = frozenset((b"", b"0", b"off", b"false", b"no"))
@@ -37,17 +41,20 @@ def scope_or_anonymous(fields: Headers, setting: str, query_key: bytes) -> bytes
         return ANONYMOUS
 
 
-def wants_ids(mode: str, request: Request, dialect: Dialect) -> bool:
-    """Would this client use ids of ours?"""
+def wants_ids(mode: str, request: Request, dialect: Dialect) -> Ids:
+    """Which ids of ours would this client use?"""
     if dialect.by_lines:
-        return False
+        return Ids.NONE
     if mode != "auto":
-        return mode == "always"
+        return Ids.EACH if mode == "always" else Ids.NONE
     headers = request.head.headers
     asked = get(headers, b"x-txsse-resume")
     if asked is not None:
-        return asked.strip().lower() not in _NO
-    return request.head.method == b"GET" or ours(headers) is not None
+        return Ids.NONE if asked.strip().lower() in _NO else Ids.EACH
+    if request.path.startswith(PATH) or ours(headers) is not None:
+        return Ids.EACH
+    # Who knows nothing of us comes back to the same URL: with an id of upstream's it is for upstream to say what follows that.
+    return Ids.UNLESS_OWN if request.head.method == b"GET" else Ids.NONE
 
 
 def responds_async(headers: Headers) -> bool:
@@ -57,8 +64,8 @@ def responds_async(headers: Headers) -> bool:
 
 def claim_of(route: str, scope: bytes, headers: Headers) -> Claim | None:
     """What an ``Idempotency-Key`` lays claim to."""
-    key = get(headers, b"idempotency-key")
-    return None if key is None or not key.strip() or len(key) > 256 else Claim(route, scope, key.strip())
+    key = (get(headers, b"idempotency-key") or b"").strip()
+    return Claim(route, scope, body_hash(key) if len(key) > LONGEST_KEY else key) if key else None
 
 
 def body_hash(body: bytes) -> bytes:
@@ -76,7 +83,9 @@ def stream_notes(run: ResumableRun) -> Headers:
 
 
 def state_of(run: ResumableRun) -> str:
-    return "live" if not run.over else "done" if run.error is None else "error"
+    if not run.over:
+        return "live"
+    return "error" if run.error is not None or (run.head is not None and run.head.status >= 400) else "done"
 
 
 def summary(run: ResumableRun) -> dict[str, Any]:
@@ -88,7 +97,7 @@ def summary(run: ResumableRun) -> dict[str, Any]:
         "state": state,
         "created": run.created,
         "first": recording.first,
-        "last": recording.last,
+        "last": run.last,
         "bytes": recording.size,
         "readers": len(run.followers),
     }
@@ -96,6 +105,8 @@ def summary(run: ResumableRun) -> dict[str, Any]:
         found["status"] = run.head.status
     if run.error is not None:
         found["error"] = {"code": run.error.code, "message": run.error.message}
+    elif run.head is not None and state == "error":
+        found["error"] = {"code": "upstream_error", "message": f"The upstream answered with status {run.head.status}."}
     usage, model = run.told
     if usage is not None:
         found["usage"] = {"prompt": usage.prompt, "completion": usage.completion}
@@ -104,11 +115,10 @@ def summary(run: ResumableRun) -> dict[str, Any]:
 
 def place_notes(run: ResumableRun, gap: int) -> Headers:
     """Where in it the reader is."""
-    first, last = run.recording.first, run.recording.last
     notes = [
         (b"X-Stream-State", state_of(run).encode()),
-        (b"X-Stream-First", b"%d" % first),
-        (b"X-Stream-Last", b"%d" % last),
+        (b"X-Stream-First", b"%d" % run.recording.first),
+        (b"X-Stream-Last", b"%d" % run.last),
     ]
     return [*notes, (b"X-Stream-Gap", b"%d" % gap)] if gap else notes
 
@@ -156,12 +166,15 @@ class Resumption:
     def earlier(self, request: Request, claim: Claim | None, scopes: Callable[[str], bytes]) -> tuple[ResumableRun, Cursor] | None:
         """The stream that a request means which looks like a new one.
 
-        :raises ProxyError: it means one that is not there any more: it is never asked anew.
+        :raises ProxyError: it means one that is not there any more, or says in no way that can be understood where in it: it is never
+            asked anew.
         """
         named = ours(request.head.headers)
         if named is not None:
             sid, after = named
             return self.find(sid.decode("ascii"), scopes), Cursor(after)
+        if is_mangled(request.head.headers):
+            raise self._bad_cursor(_UNKNOWN_ID)
         if claim is None:
             return None
         run = self.streams.claimed(claim, body_hash(request.body))
@@ -196,13 +209,16 @@ class Resumption:
             raise ProxyError("stream_gone", "The event that the cursor names is not kept, if it ever was. Send the request anew.")
         if after is None:
             raise self._bad_cursor(_UNKNOWN_ID)
-        if run.over and after >= run.last_whole + (run.error is not None):  # the error is an event too
+        if run.is_all(after):
             self._count("complete")
             return None
+        gap = max(recording.first - 1 - after, 0)
+        if run.is_all(after + gap):
+            self._count("gone")
+            raise nothing_kept(gap)
         if len(run.followers) >= run.resume.max_readers:
             self._count("too_many")
             raise ProxyError("too_many_readers", f"This stream has {run.resume.max_readers} readers already. Try again later.")
-        gap = max(recording.first - 1 - after, 0)
         if gap and (run.resume.on_gap == "error" or not run.streamed):
             self._count("gap")
             raise ProxyError(

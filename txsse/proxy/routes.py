@@ -64,21 +64,31 @@ def unheard_policy(policy: Policy) -> Policy:
     return attrs.evolve(policy, unheard=True, form="none", heartbeat=0, message="", normalise=False, pads_json=False)
 
 
-def run_policy(policy: Policy) -> Policy:
+def run_policy(policy: Policy, *, resumes: bool = False) -> Policy:
     """How a run behaves on a route with this *policy*: silent, and patient as long as its readers are.
 
     Only where the wait's end means a fallback the run ends it, for all; else each reader's own wait does.
+
+    :param resumes: it is a stream of its own, which may have no reader: then all its deadlines are the run's.
     """
     falls_back = policy.falls_back and not 0 < policy.total <= policy.hold_timeout
-    timeout = policy.hold_timeout if falls_back else 0
-    return attrs.evolve(unheard_policy(policy), hold_timeout=timeout, falls_back=falls_back, total=0)
+    return attrs.evolve(
+        unheard_policy(policy),
+        hold_timeout=policy.hold_timeout if falls_back or resumes else 0,
+        falls_back=falls_back,
+        total=policy.total if resumes else 0,
+    )
 
 
-def reader_policy(policy: Policy) -> Policy:
-    """How those behave who read a run of a route with this *policy*: what an upstream may take is the run's business."""
+def reader_policy(policy: Policy, run: Policy) -> Policy:
+    """How those behave who read a run of a route with this *policy*: what an upstream may take is the run's business.
+
+    :param run: its policy.
+    """
     return attrs.evolve(
         policy,
-        hold_timeout=0 if run_policy(policy).falls_back else policy.hold_timeout,
+        hold_timeout=0 if run.hold_timeout else policy.hold_timeout,
+        total=0 if run.total else policy.total,
         falls_back=False,
         overflow_falls_back=False,
         first_byte=0,
@@ -161,10 +171,10 @@ class BoundRoute:
         if self.predicts:
             self.for_predictions = attrs.evolve(self, policy=unheard_policy(self.policy))
         if self.records:
-            policy = run_policy(self.policy)
+            policy = run_policy(self.policy, resumes=self.resumes)
             if self.resumes:  # an event that can be kept is kept whole
                 policy = attrs.evolve(policy, hold_bytes=max(policy.hold_bytes, self.config.resume.max_bytes))
-            self.for_readers = attrs.evolve(self, policy=reader_policy(self.policy))
+            self.for_readers = attrs.evolve(self, policy=reader_policy(self.policy, policy))
             self.for_runs = attrs.evolve(self, policy=policy)  # after those: who comes back to a run is one of them
 
     def dialect(self, path: str) -> Dialect:

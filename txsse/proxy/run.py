@@ -20,6 +20,7 @@ from txsse.interfaces import Failed, Fault, Request
 from txsse.proxy.audience import Audience
 from txsse.proxy.forwarder import NOWHERE, Forwarder
 from txsse.proxy.subscription import Follower, Subscription
+from txsse.recordings.numbering import Ids
 from txsse.recordings.recording import Recording, Space
 from txsse.wire.http1 import ResponseHead
 
@@ -171,7 +172,7 @@ class Run(Forwarder):
         charged, self._charged = self._charged, True
         return not charged
 
-    def before_error(self) -> bytes:
+    def before_error(self, error: ProxyError | None, ids: Ids) -> bytes:
         return b""
 
     def let_go(self) -> None:

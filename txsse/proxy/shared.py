@@ -16,12 +16,13 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from txsse.errors import ProxyError
-from txsse.proxy.elsewhere import Elsewhere, Scopes, Search, Spot, error_of, is_own
+from txsse.proxy.elsewhere import Elsewhere, Scopes, Search, Spot, error_of, is_mute, is_own
 from txsse.proxy.resumable import ResumableRun
-from txsse.proxy.streams import Claim, conflict, not_found
+from txsse.proxy.streams import Claim, conflict, not_found, nothing_kept
+from txsse.recordings.heads import told_again
 from txsse.redis.claims import Claimed, Claims
 from txsse.redis.journal import Found, Journal
-from txsse.redis.records import DONE, UNSHARED, Meta, Terminal
+from txsse.redis.records import DONE, UNSHARED, Head, Meta, Terminal
 from txsse.wire.headers import Headers
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from txsse.recordings.cursor import Cursor
     from txsse.redis.link import RedisLink
     from txsse.redis.outbox import Loss
+    from txsse.wire.http1 import ResponseHead
 
 ATTEMPTS: Final = 3
 """At a claim that others make at the same time."""
@@ -99,9 +101,13 @@ class Shared:
                     return str(there.sid)
                 earlier = there
         except GeneratorExit:  # who asked is gone
-            self._claims.settle(key, wanted, 0)
+            self.release(Held(key, wanted))
             raise
         return Held(key, wanted)
+
+    def release(self, held: Held) -> None:
+        """Nothing comes of a claim."""
+        self._settle(held, 0)
 
     def _settle(self, held: Held, life: float) -> None:
         self._claims.settle(held.key, held.claimed, life)
@@ -162,20 +168,30 @@ class Shared:
         if terminal is not None and is_own(terminal) and after >= found.last + bool(terminal.code):  # the error is an event too
             self._count("complete")
             return Spot(sid, found, route, None)
-        if terminal is not None and not is_own(terminal) and after >= found.last:
-            # No event tells of this: its number could be that of another one, where the stream goes on.
-            self._count("gone")
-            raise error_of(terminal)
+        gap = max(found.first - 1 - after, 0)
+        if terminal is not None and after + gap >= found.last:
+            error = self._only_end(terminal, found, route, gap)
+            if error is not None:
+                self._count("gone")
+                raise error
         if self._readers[sid] >= resume.max_readers:
             self._count("too_many")
             raise ProxyError("too_many_readers", f"This stream has {resume.max_readers} readers already. Try again later.")
-        gap = max(found.first - 1 - after, 0)
         if gap and resume.on_gap == "error":
             self._count("gap")
             text = f"{gap} events after the cursor are not kept any more; the first that is has number {found.first}."
             raise ProxyError("stream_gone", text)
         self._count("gap" if gap else "resumed")
         return Spot(sid, found, route, after + gap, gap)
+
+    def _only_end(self, terminal: Terminal, found: Found, route: BoundRoute, gap: int) -> ProxyError | None:
+        """What a reader is refused with for whom nothing is left but how the stream ended; ``None``: it is told that in the stream."""
+        if not is_own(terminal):
+            # No event tells of this: its number could be that of another one, where the stream goes on.
+            return error_of(terminal)
+        if not terminal.code:
+            return nothing_kept(gap)
+        return error_of(terminal) if is_mute(found, route) else None
 
     def source(self, spot: Spot) -> Elsewhere:
         """What a reader there reads."""
@@ -188,8 +204,16 @@ class Shared:
         return self._link.available
 
     @property
+    def trouble(self) -> str:
+        return self._link.trouble
+
+    @property
     def timeouts(self) -> int:
         return self._link.timeouts
+
+    @property
+    def refusals(self) -> Counter[str]:
+        return self._link.refusals
 
     @property
     def owned(self) -> int:
@@ -219,6 +243,9 @@ class Sharing:
         self._losses = shared.losses
         self._settle = settle
         self._share = shared.journal.create(run.sid, meta, self, run.resume.max_bytes)
+
+    def begin(self, head: ResponseHead) -> None:
+        self._share.begin(Head(head.status, told_again(head.headers)))
 
     def append(self, event: bytes) -> None:
         self._share.append(event)
@@ -264,7 +291,7 @@ def _unreachable() -> ProxyError:
 
 
 def _meta(route: BoundRoute, dialect: Dialect, scope: bytes, created: float) -> Meta:
-    """It has no head yet: a stream is what it asks for."""
+    """It has no head yet: a stream is what it asks for, and what is told of one whose head nobody wrote."""
     headers: Headers = [(b"Content-Type", dialect.content_type)]
     return Meta(route.name, dialect.name, scope, dialect.content_type, 200, headers, created, route.config.resume.ttl)
 

@@ -99,6 +99,11 @@ class StandIns:
     def shows_page(self) -> bool:
         return self._page is not None
 
+    def holds(self, request: Request, *, streaming: bool) -> bool:
+        """Does *request* wait for readiness?"""
+        wakes = self.no_wake is None or not self.no_wake.meets(request.head)
+        return wakes and self.instead(request, streaming=streaming) is None
+
     def instead(self, request: Request, *, streaming: bool) -> Instead | None:
         """What *request* gets instead of a wait for readiness; ``None``: it waits. (Those that wake nobody are not looked for here.)"""
         head = request.head

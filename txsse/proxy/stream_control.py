@@ -76,8 +76,14 @@ class StreamElsewhere:
 
     @property
     def notes(self) -> Headers:
-        place = [(b"X-Stream-First", b"%d" % self.found.first), (b"X-Stream-Last", b"%d" % self.found.last)]
+        place = [(b"X-Stream-First", b"%d" % self.found.first), (b"X-Stream-Last", b"%d" % self._last)]
         return [*id_notes(self.sid), (b"X-Stream-State", self._word.encode()), *place]
+
+    @property
+    def _last(self) -> int:
+        from txsse.proxy.elsewhere import last_of  # which knows Redis
+
+        return last_of(self.found, self.route)
 
     @property
     def _word(self) -> str:
@@ -86,7 +92,7 @@ class StreamElsewhere:
 
     def state(self) -> dict[str, Any]:
         found, terminal = self.found, self.found.terminal
-        told = {"id": self.sid, "state": self._word, "created": found.meta.started, "first": found.first, "last": found.last}
+        told = {"id": self.sid, "state": self._word, "created": found.meta.started, "first": found.first, "last": self._last}
         return told if terminal is None or not terminal.code else told | {"error": {"code": terminal.code, "message": terminal.message}}
 
     async def end(self) -> StreamElsewhere:
@@ -183,7 +189,7 @@ class StreamControl:
             upstream=run.home.backend.state,
             age=max(self._wall() - run.created, 0.0),
             first=recording.first,
-            last=recording.last,
+            last=run.last,
             size=recording.size,
             readers=len(run.followers),
         )

@@ -135,6 +135,10 @@ class Streams:
         self._count("not_found")
         raise not_found()
 
+    def is_claimed(self, claim: Claim) -> bool:
+        """An earlier request with the same key, and whatever body, has made a stream."""
+        return claim in self._claims
+
     def claimed(self, claim: Claim, body: bytes) -> ResumableRun | None:
         """The stream that an earlier request with the same key made.
 
@@ -199,6 +203,11 @@ class Streams:
 
 def conflict() -> ProxyError:
     return ProxyError("idempotency_conflict", "This Idempotency-Key was used with another body. Use a new key for a new request.")
+
+
+def nothing_kept(gap: int) -> ProxyError:
+    """Not an empty answer, which who reconnects by itself would ask for again and again; nor 204, which says that it was read."""
+    return ProxyError("stream_gone", f"The stream is over, and none of the {gap} events after the cursor is kept any more.")
 
 
 def not_found() -> ProxyError:

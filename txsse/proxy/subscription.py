@@ -13,6 +13,7 @@ from txsse.wire.http1 import ResponseHead
 if TYPE_CHECKING:
     from txsse.proxy.audience import Audience
     from txsse.proxy.run import Run
+    from txsse.recordings.numbering import Ids
 
 MOST_AT_ONCE: Final = 64 * 1024
 """Bytes that a reader who is behind is handed at a time."""
@@ -30,8 +31,8 @@ class Follower(Receiver, Protocol):
     """The run was made for it."""
     after: int
     """The number of the piece after which it goes on, where it may choose."""
-    numbers: bool
-    """It wants events with ids of ours."""
+    numbers: Ids
+    """Which events it wants with ids of ours."""
 
     @property
     def answered(self) -> bool:

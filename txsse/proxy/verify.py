@@ -8,11 +8,12 @@ from pathlib import Path
 
 from txsse.config.endpoints import files_of
 from txsse.config.errors import shown
-from txsse.config.model import Configuration, Route, Server
+from txsse.config.model import Configuration, Route, Server, Store
 from txsse.config.secret import why_unreadable
 from txsse.proxy.auth import Keys
 from txsse.proxy.stand_ins import check_files
 from txsse.upstream.backend import targets_of
+from txsse.upstream.endpoints import Target
 
 
 def problems(configuration: Configuration) -> Iterator[str]:
@@ -31,6 +32,8 @@ def problems(configuration: Configuration) -> Iterator[str]:
             targets_of(upstream)
         except ValueError as error:
             yield f"upstream {upstream.name}: {error}"
+    if configuration.store.ca_file:
+        yield from _store_problems(configuration.store)
     yield from _answer_problems(configuration.route)
 
 
@@ -40,6 +43,15 @@ def _can_be_written_to(folder: Path) -> bool:
     while not there.exists() and there != there.parent:
         there = there.parent
     return there.is_dir() and os.access(there, os.W_OK)
+
+
+def _store_problems(store: Store) -> Iterator[str]:
+    from txsse.redis.url import read_redis_url  # nobody else needs it
+
+    try:
+        Target.parse(read_redis_url(store.url).endpoint, ca_file=store.ca_file)
+    except ValueError as error:
+        yield "store." + str(error).removeprefix("tls.")
 
 
 def _answer_problems(routes: Iterable[Route]) -> Iterator[str]:

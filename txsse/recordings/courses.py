@@ -159,7 +159,21 @@ class Choices(_Objects):
         return "" if self._choices and all(self._choices.values()) else "unfinished"
 
 
-class Response(_Objects):
+class _Typed(_Objects):
+    """Streams whose last object is known by its type. Gateways that speak several APIs write one ``[DONE]`` behind it all the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._signed_off = False
+
+    def take(self, name: str, data: str) -> str:
+        if data == "[DONE]" and name != "error" and self.ended and not self._signed_off:
+            self._signed_off = True
+            return ""
+        return super().take(name, data)
+
+
+class Response(_Typed):
     """OpenAI's Responses: the last event bears the whole response, which has a status. Out of tokens is what length is elsewhere."""
 
     def _look(self, name: str, value: dict[str, Any]) -> str:
@@ -180,7 +194,7 @@ class Response(_Objects):
         return "" if status == "completed" else "unfinished"
 
 
-class Message(_Objects):
+class Message(_Typed):
     """Anthropic's Messages: ``message_delta`` has the reason, ``message_stop`` is the end."""
 
     def __init__(self) -> None:

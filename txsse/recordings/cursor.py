@@ -12,8 +12,9 @@ from txsse.wire.headers import Headers, get
 
 _SID: Final = re.compile(rb"(?:[A-Za-z0-9_-]{1,32}~)?[A-Za-z0-9_-]{22}")
 _OURS: Final = re.compile(rb"((?:[A-Za-z0-9_-]{1,32}~)?[A-Za-z0-9_-]{22})\.([0-9]{1,10})")
+_LIKE_OURS: Final = re.compile(rb"(?:[A-Za-z0-9_-]{1,32}~)?[A-Za-z0-9_-]{22}\..*")
 _NUMBER: Final = re.compile(rb"[0-9]{1,10}")
-_ALL: Final = frozenset((b"", b"earliest", b"0", b"-1"))
+_ALL: Final = frozenset((b"earliest", b"0", b"-1"))
 _LONGEST: Final = 128
 
 
@@ -46,6 +47,12 @@ def ours(headers: Headers) -> tuple[bytes, int] | None:
     return None if match is None else (match[1], int(match[2]))
 
 
+def is_mangled(headers: Headers) -> bool:
+    """Does the Last-Event-ID begin as one of ours, and is none? Nobody else is asked for what comes after such a thing."""
+    told = get(headers, b"last-event-id")
+    return told is not None and ours(headers) is None and _LIKE_OURS.fullmatch(told.strip(b" \t")) is not None
+
+
 def parameters(query: bytes) -> dict[bytes, bytes]:
     """What a query says, decoded to bytes of any value; the last of several of one name.
 
@@ -62,16 +69,16 @@ def _decoded(text: bytes) -> bytes:
 def parse_cursor(sid: bytes, headers: Headers, query: dict[bytes, bytes]) -> Cursor:
     """The cursor of a reader of stream *sid*: ``Last-Event-ID``, else ``last_event_id``, else ``starting_after``; ``from=live``.
 
+    One that is empty says nothing.
+
     :param query: the parameters, decoded.
     :raises BadCursor: it is none, or another stream's. Nothing is to be replayed then.
     """
-    told = get(headers, b"last-event-id")
-    if told is None:
-        told = query.get(b"last_event_id")
-    if told is not None:
-        return _of_id(sid, told.strip(b" \t"))
+    told = (get(headers, b"last-event-id") or b"").strip(b" \t") or query.get(b"last_event_id", b"").strip(b" \t")
+    if told:
+        return _of_id(sid, told)
     after = query.get(b"starting_after")
-    if after is not None:
+    if after:
         if after not in _ALL and not _NUMBER.fullmatch(after):
             raise BadCursor("starting_after is not the number of an event: send the one after which to go on, or 0 for all.")
         return Cursor(0 if after in _ALL else int(after))

@@ -46,7 +46,10 @@ def uncommented(entry: Entry) -> Entry:
         if end < len(entry.body) and not entry.body.endswith(_BLANK_LINE, begin, end):
             continue  # it was relayed in the middle of an event: a colon that comes next begins no comment
         after_cr = begin > 0 and entry.body[begin - 1] == 13
-        if piece := without_comments(entry.body[begin:end], after_cr=after_cr):
+        piece = without_comments(entry.body[begin:end], after_cr=after_cr)
+        if after_cr and not (pieces and pieces[-1].endswith(b"\r")):
+            piece = piece.removeprefix(b"\n")  # the rest of a comment's line end
+        if piece:
             pieces.append(piece)
             times.append(time)
         begin = end

@@ -7,6 +7,7 @@ openai-python, LangChain and LiteLLM.
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -15,15 +16,25 @@ _EOL: Final = rb"(?:\r\n?+|\n)"
 _PIECE: Final = re.compile(rb":[^\r\n]*+%b|%b|(?:[^\r\n]++%b)++%b" % (_EOL, _EOL, _EOL, _EOL))
 """A comment line at the head of a block, an empty line, or a block up to its empty line."""
 _DATA: Final = re.compile(rb"(?:\A|[\r\n])data(?:[:\r\n]|\Z)")
-_ID: Final = re.compile(rb"(?:\A|[\r\n])id(?::([^\r\n]*)|(?=[\r\n]))")
+_ID: Final = re.compile(rb"(?:\A|[\r\n])id(?::([^\r\n\0]*+)(?!\0)|(?=[\r\n]))")  # with a NUL it is none (HTML, 9.2.6)
 _GLUED: Final = re.compile(rb"(?::|retry:)")  # lines that mean the same before the next event
 _BOM: Final = b"\xef\xbb\xbf"
+
+
+class Ids(enum.IntEnum):
+    """Which events a reader is given with ids of ours. Those that upstream has given ids keep them in any case."""
+
+    NONE = 0
+    UNLESS_OWN = 1
+    """All, until upstream gives one of its own: from there on a cursor is to mean what it means to upstream."""
+    EACH = 2
+    """All that have none of upstream's, so that whatever a reader had last can be named."""
 
 
 class Splitter:
     """Cuts what a relay lets through, whole events at a time, into events and what stands between them.
 
-    :ivar own_ids: upstream has given an event an id of its own; ours would then contradict it.
+    :ivar own_ids: upstream has given an event an id of its own.
     :ivar open: the last event has no end: the stream ended in it.
     """
 
@@ -82,8 +93,15 @@ def _has_id_of_event(data: bytes) -> bool:
     return any(_ID.search(piece) and _DATA.search(piece) for piece in [match[0] for match in _PIECE.finditer(data)])
 
 
-def number(sid: bytes, first: int, events: Sequence[bytes]) -> bytes:
-    """*events*, the first of which is number *first*, each with its id."""
+def number(sid: bytes, first: int, events: Sequence[bytes], *, own: bool = False) -> bytes:
+    """*events*, the first of which is number *first*, each with its id.
+
+    :param own: some of them may have ids of upstream's.
+    """
+    if own:
+        return b"".join(
+            [each if own_id(each) is not None else b"id: %b.%d\n%b" % (sid, seq, each) for seq, each in enumerate(events, first)]
+        )
     if len(events) == 1:
         return b"id: %b.%d\n%b" % (sid, first, events[0])
     return b"".join([b"id: %b.%d\n%b" % (sid, seq, event) for seq, event in enumerate(events, first)])

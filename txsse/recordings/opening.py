@@ -12,26 +12,26 @@ from txsse.config.model import Configuration
 from txsse.recordings.store import MemoryStore, Quota, Store
 
 if TYPE_CHECKING:
-    from txsse.redis.link import RedisLink
+    from txsse.redis.cache import RedisStore
 
 
 class Opened:
     """A store that is open.
 
     :ivar quota: the memory that it shares with recordings that still grow.
-    :ivar link: to Redis, if that is where it is.
+    :ivar shared: the same store, if it is a Redis.
     """
 
-    def __init__(self, store: Store, quota: Quota, link: RedisLink | None = None) -> None:
+    def __init__(self, store: Store, quota: Quota, shared: RedisStore | None = None) -> None:
         self.store = store
         self.quota = quota
-        self.link = link
+        self.shared = shared
 
     def close(self) -> Deferred[None]:
         """Fires when what is kept is written."""
         closed = self.store.close()
-        if self.link is not None:
-            link = self.link
+        if self.shared is not None:
+            link = self.shared.link
             closed.addCallback(lambda _: link.close())
         return closed
 
@@ -53,7 +53,8 @@ def open_store(configuration: Configuration, reactor: Any) -> Opened:
         from txsse.redis.cache import RedisStore
         from txsse.redis.link import RedisLink
 
-        link = RedisLink(store.url, reactor)
+        link = RedisLink(store.url, reactor, ca_file=store.ca_file)
         link.start()
-        return Opened(RedisStore(link, quota), quota, link)
+        shared = RedisStore(link, quota)
+        return Opened(shared, quota, shared)
     return Opened(MemoryStore(quota), quota)

@@ -78,10 +78,11 @@ class Recording:
     :ivar torn: it is not whole any more: no new reader can begin at its beginning.
     """
 
-    __slots__ = ("_began", "_head", "_limit", "_page", "_pieces", "_room", "_space", "_times", "size", "torn")
+    __slots__ = ("_began", "_full", "_head", "_limit", "_page", "_pieces", "_room", "_space", "_times", "size", "torn")
 
     def __init__(self, limit: int, space: Space) -> None:
         self._limit = limit
+        self._full = min(PAGE, limit // 4)  # what is forgotten at a time is not all there is
         self._space = space
         self._head = self._begin_page(1)
         self._began = 0.0
@@ -140,7 +141,7 @@ class Recording:
         page = self._page
         if not page.last:
             self._began = now
-        if page.size >= PAGE or len(page.pieces) >= PIECES:
+        if page.size >= self._full or len(page.pieces) >= PIECES:
             page = self._turn()
         missing = count - self._room
         ahead = max(missing, AHEAD)
@@ -151,8 +152,11 @@ class Recording:
             if needed:
                 self.torn = True
             elif not self._forget_for(missing + besides):
-                self._drop_all(without=1)
-                return False
+                self._drop_all()
+                page, missing = self._page, count
+                if not self._take(missing + PER_PAGE):
+                    self._drop_all(without=1)
+                    return False
         page.size += missing
         self._room += missing
         return True

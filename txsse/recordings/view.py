@@ -115,8 +115,16 @@ class SharedView(Protocol):
         """Redis can be used."""
 
     @property
+    def trouble(self) -> str:
+        """Why it cannot; "" while it can."""
+
+    @property
     def timeouts(self) -> int:
         """Commands that it did not answer in time so far."""
+
+    @property
+    def refusals(self) -> Mapping[str, int]:
+        """Commands that it has refused, by the code it gave, if that is a usual one."""
 
     @property
     def owned(self) -> int:

@@ -6,10 +6,11 @@ import json
 import math
 import secrets
 import struct
+import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -47,6 +48,16 @@ end"""
 )
 
 
+class Outdates(Protocol):
+    """Who makes entries."""
+
+    def outdate(self, key: bytes) -> None:
+        """The one that is being made for *key* is not to be kept."""
+
+    def outdate_route(self, route: str | None) -> None:
+        """Nor are all of a route, or all there are."""
+
+
 class RedisStore:
     """Entries in memory as in a :class:`MemoryStore`; what is put there is written to Redis as well, without waiting, and found there by
     every process that shares it, until its ttl is over. Redis makes room as it is set up to (``maxmemory-policy``).
@@ -54,17 +65,20 @@ class RedisStore:
     What is deleted or purged while Redis is away may be found there again by a process that was started since.
 
     :param link: started and closed by whoever made it.
+    :param wall: Unix time.
+    :ivar maker: told what other processes delete.
     """
 
     _log = Logger()
 
-    def __init__(self, link: RedisLink, quota: Quota) -> None:
+    def __init__(self, link: RedisLink, quota: Quota, wall: Callable[[], float] = time.time) -> None:
         self.dropped = 0
-        self._link = link
+        self.maker: Outdates | None = None
+        self.link = link
+        self._wall = wall
         self._memory = MemoryStore(quota)
         self._name = secrets.token_hex(8).encode()
         self._waiting = 0
-        self._now = 0.0
         self._purged: dict[str | None, float] = {}  # routes (None: all), and when that was last
         self._closing: Deferred[None] | None = None
         link.subscribe(CHANNEL, self)
@@ -82,21 +96,18 @@ class RedisStore:
         return self._memory.evictions
 
     def get(self, key: bytes, now: float) -> Entry | None:
-        self._now = now
         return self._memory.get(key, now)
 
     def fetch(self, key: bytes, now: float) -> Deferred[Entry | None] | None:
-        self._now = now
-        if self._closing is not None or not self._link.available:
+        if self._closing is not None or not self.link.available:
             return None
-        return self._link.command("GET", _name(key), deadline=LONGEST_FETCH).addCallbacks(self._found, _missed, (key, now))
+        return self.link.command("GET", _name(key), deadline=LONGEST_FETCH).addCallbacks(self._found, _missed, (key, now))
 
     def put(self, entry: Entry, now: float) -> bool:
-        self._now = now
         kept = self._memory.put(entry, now)
-        if kept and self._closing is None and self._link.available and self._waiting + entry.size <= MOST_WAITING:
+        if kept and self._closing is None and self.link.available and self._waiting + entry.size <= MOST_WAITING:
             life = math.ceil(1000 * (entry.ttl - entry.age(now)))
-            writing = self._link.command("SET", _name(entry.key), pack(entry), "PX", life, deadline=LONGEST_WRITE)
+            writing = self.link.command("SET", _name(entry.key), pack(entry), "PX", life, deadline=LONGEST_WRITE)
             self._waiting += entry.size
             writing.addCallbacks(self._written, self._not_written, (entry.size,), {}, (entry.size,))
         else:
@@ -110,7 +121,7 @@ class RedisStore:
         return known
 
     def purge(self, route: str | None) -> int:
-        self._purged[route] = self._now
+        self._purged[route] = self._wall()
         self._tell("PUBLISH", CHANNEL, self._name + b"p" + json.dumps(route).encode())
         Deferred.fromCoroutine(self._purge(route)).addErrback(self._not_purged)
         return self._memory.purge(route)
@@ -122,7 +133,7 @@ class RedisStore:
     def close(self) -> Deferred[None]:
         if self._closing is None:
             self._closing = Deferred()
-            self._link.unsubscribe(CHANNEL)
+            self.link.unsubscribe(CHANNEL)
             self._see_if_closed()
         closed: Deferred[None] = Deferred()
         self._closing.addCallback(lambda _: closed.callback(None))
@@ -139,10 +150,14 @@ class RedisStore:
             return
         if kind == b"d":
             self._memory.delete(what)
+            if self.maker is not None:
+                self.maker.outdate(what)
         elif kind == b"p":
             route = json.loads(what)
-            self._purged[route] = self._now
+            self._purged[route] = self._wall()
             self._memory.purge(route)
+            if self.maker is not None:
+                self.maker.outdate_route(route)
 
     def _found(self, reply: Reply, key: bytes, now: float) -> Entry | None:
         held = self._memory.get(key, now)
@@ -163,10 +178,10 @@ class RedisStore:
         cursor = b"0"
         digest = b"" if route is None else _digest(route)
         while True:
-            reply = await self._link.command("SCAN", cursor, "MATCH", _PREFIX + "*", "COUNT", 500)
+            reply = await self.link.command("SCAN", cursor, "MATCH", _PREFIX + "*", "COUNT", 500)
             cursor, keys = cast(tuple[bytes, list[bytes]], reply)
             if keys:
-                await self._link.run(_PURGE, keys, [digest])
+                await self.link.run(_PURGE, keys, [digest])
             if cursor == b"0":
                 return
 
@@ -190,7 +205,7 @@ class RedisStore:
 
     def _tell(self, *args: bytes | str) -> None:
         if self._closing is None:
-            self._link.command(*args).addErrback(lambda failure: failure.trap(RedisError) and None)
+            self.link.command(*args).addErrback(lambda failure: failure.trap(RedisError) and None)
 
 
 def pack(entry: Entry) -> bytes:

@@ -10,16 +10,19 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from txsse.redis.errors import RedisError, Unavailable
+from txsse.redis.errors import RedisError, Unavailable, words_of
 from txsse.redis.url import RedisURL
 from txsse.upstream.endpoints import ConnectFailed, Target, connect
 
 LONGEST_LOGIN: Final = 2.0
-"""Seconds for all of it: name, TCP, TLS, user, database, and one answer."""
+"""Seconds for all of it: name, TCP, TLS, user, database, and one write."""
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0
 """Seconds between two attempts; each pause is twice as long as the one before, give or take a quarter."""
+
+REFUSED: Final = "it refused us: "
+"""What its own words come after."""
 
 Reply: TypeAlias = "bytes | int | list[Reply] | None"
 
@@ -41,12 +44,14 @@ class Connection:
     :param changed: called with "" when the connection is up, and with the reason when it is lost or could not be made: each reason once
         until it is up again.
     :ivar protocol: that of the connection, while it is up.
+    :ivar trouble: why it is not; "" while it is.
     """
 
     def __init__(
         self, reactor: Any, target: Target, url: RedisURL, build: Callable[[Callable[[], None]], Speaker], changed: Callable[[str], None]
     ) -> None:
         self.protocol: Speaker | None = None
+        self.trouble = "not yet connected"
         self._reactor = reactor
         self._target = target
         self._url = url
@@ -57,6 +62,7 @@ class Connection:
         self._pauses = 0  # since it was last of use
         self._told: set[str] = set()  # why it is not up; each reason once
         self._current: Speaker | None = None  # up or logging in
+        self._why = ""  # it was dropped
         self._stopped: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -68,9 +74,10 @@ class Connection:
         """It has done what it is for: the next pause is a short one."""
         self._pauses = 0
 
-    def drop(self) -> None:
+    def drop(self, why: str = "") -> None:
         """It is no good: have done with it, and make another one after a pause."""
         if self.protocol is not None:
+            self._why = self._why or why
             self.protocol.transport.abortConnection()
 
     def stop(self) -> Deferred[None]:
@@ -97,7 +104,7 @@ class Connection:
                 await speaker.execute_command("AUTH", *name, self._url.password.reveal())
             if self._url.database:
                 await speaker.execute_command("SELECT", self._url.database)
-            await speaker.execute_command("PING")
+            await speaker.execute_command("UNLINK", "txsse:hello")  # a server that cannot be written to is of no use
         except BaseException:
             speaker.transport.abortConnection()
             raise
@@ -106,6 +113,7 @@ class Connection:
     def _up(self, speaker: Speaker) -> None:
         self._attempt = None
         self.protocol = speaker
+        self.trouble = ""
         self._told.clear()
         self._changed("")
 
@@ -119,9 +127,10 @@ class Connection:
     def _lost(self) -> None:
         self._current = None
         if self.protocol is not None:  # else the attempt fails, and says so
+            why, self._why = self._why or "connection lost", ""
             self.protocol = None
             if self._stopped is None:
-                self._tell("connection lost")
+                self._tell(why)
                 self._again()
         self._closed()
 
@@ -131,6 +140,7 @@ class Connection:
         self._pause = self._reactor.callLater(pause, self.start)
 
     def _tell(self, reason: str) -> None:
+        self.trouble = reason
         if reason not in self._told:
             self._told.add(reason)
             self._changed(reason)
@@ -145,9 +155,9 @@ def _too_slow(_: object, seconds: float) -> Failure:
 
 
 def _reason(failure: Failure) -> str:
-    """Why there is no connection, in a line without addresses or secrets. Redis's own words do not repeat what it was sent."""
+    """Why there is no connection, in a line without addresses or secrets."""
     if failure.check(CancelledError):
         return "stopped"
     if failure.check(ConnectFailed, RedisError):
         return failure.getErrorMessage()
-    return f"it refused us: {failure.getErrorMessage()}"
+    return REFUSED + words_of(failure.value)

@@ -12,7 +12,7 @@ from txsse.redis import scripts
 from txsse.redis.connection import Reply
 from txsse.redis.cursor import Cursor, End, Gap, Read, Tell
 from txsse.redis.errors import RedisError
-from txsse.redis.records import GONE, OWNER_LOST, Batch, Snapshot, Terminal, read_state
+from txsse.redis.records import GONE, OWNER_LOST, Batch, Head, Snapshot, Terminal, read_state
 
 if TYPE_CHECKING:
     from txsse.redis.link import RedisLink
@@ -23,7 +23,11 @@ MOST_SILENT: Final = 3
 
 
 class Follower(Protocol):
-    """Who reads a shared stream. It hears each piece once and in order, and how the stream ended, last and once."""
+    """Who reads a shared stream. It hears how the answer begins, each piece once and in order, and how the stream ended, last and once."""
+
+    def began(self, head: Head | None) -> None:
+        """The answer's head; ``None``: nobody has written it. Called once, before anything else; not at all if there was none, but an
+        error."""
 
     def pieces(self, batch: Batch) -> None:
         """The next pieces. It may pause or stop from within; what follows is then not told."""
@@ -44,6 +48,7 @@ class Follow:
         self.cursor = Cursor(after)
         self._followed = followed
         self._follower = follower
+        self._begun = False
         self._stopped = False
         self._acting = False
 
@@ -81,6 +86,9 @@ class Follow:
             self._acting = False
 
     def _act(self) -> None:
+        if self._followed.begun and not self._begun and not self._stopped:
+            self._begun = True
+            self._follower.began(self._followed.head)
         while not self._stopped and (action := self.cursor.next()) is not None:
             match action:
                 case Tell(batch):
@@ -98,6 +106,7 @@ class Followed:
     """
     :param left: called when it has no reader any more.
     :ivar owner: the process that writes it; "" until it is known.
+    :ivar begun: what there is to know of its *head* is known.
     :ivar final: there is nothing more to learn.
     """
 
@@ -106,6 +115,8 @@ class Followed:
     def __init__(self, link: RedisLink, sid: str, left: Callable[[Followed], None]) -> None:
         self.sid = sid
         self.owner = ""
+        self.begun = False
+        self.head: Head | None = None
         self.final = False
         self._link = link
         self._rung = False  # since it was last looked after
@@ -167,6 +178,9 @@ class Followed:
         if not message:
             self.poll()
             return
+        if not self.begun:
+            self.subscribed()
+            return
         try:
             batch = Batch.unpack(message)
         except ValueError:  # not ours; what is true is in the store
@@ -198,6 +212,9 @@ class Followed:
     def _learn(self, found: Snapshot) -> None:
         self._learned = True
         self.owner = found.owner
+        if not self.begun:
+            ended_well = found.terminal is not None and not found.terminal.code
+            self.head, self.begun = found.head, bool(found.head or found.last or ended_well)
         self.final = self.final or found.terminal is not None
 
     def _polled(self, found: Snapshot | None) -> None:
@@ -231,6 +248,6 @@ def _snapshot(reply: Reply) -> Snapshot | None:
     """:raises ValueError: what is there is not ours."""
     if reply is None:
         return None
-    owner, st, last, code, message, status, found = cast(tuple[bytes, bytes, bytes, bytes, bytes, bytes, list[bytes]], reply)
-    batches = [Batch.unpack(each) for each in found]
-    return Snapshot(owner.decode("utf-8", "replace"), int(last), read_state(st, code, message, status), batches)
+    owner, st, last, head, code, message, status, found = cast(tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, list[bytes]], reply)
+    terminal, batches = read_state(st, code, message, status), [Batch.unpack(each) for each in found]
+    return Snapshot(owner.decode("utf-8", "replace"), int(last), terminal, batches, Head.unpack(head) if head else None)

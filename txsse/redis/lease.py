@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from txsse.redis.connection import LONGEST_LOGIN, LONGEST_PAUSE, Reply
 from txsse.redis.errors import RedisError
-from txsse.redis.scripts import lease_key
+from txsse.redis.scripts import RENEW, lease_key
 
 if TYPE_CHECKING:
     from txsse.redis.link import RedisLink
@@ -85,7 +85,7 @@ class Lease:
     def renew(self) -> None:
         """Now."""
         if self._link.available:
-            renewing = self._link.command("SET", lease_key(self._name), b"1", "PX", self._life, "GET")
+            renewing = self._link.run(RENEW, [lease_key(self._name)], [self._life])
             renewing.addCallbacks(self._done, self._failed)
 
     def stop(self) -> None:
@@ -93,8 +93,8 @@ class Lease:
         if self._loop.running:
             self._loop.stop()
 
-    def _done(self, before: Reply) -> None:
-        lapsed, self._held = before is None and self._held, True
+    def _done(self, was_there: Reply) -> None:
+        lapsed, self._held = not was_there and self._held, True
         self._renewed(lapsed)
 
     def _failed(self, failure: Failure) -> None:

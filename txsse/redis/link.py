@@ -1,11 +1,14 @@
 """Our line to a Redis: commands, each with a deadline, and channels to listen to.
 
-The line is a circuit breaker. While there is no connection that answers, commands fail at once. Several deadlines missed in a row
-end the connection; the next one is in use when it has answered a ``PING``, and the pauses between attempts grow until a command succeeds.
+The line is a circuit breaker. While there is no connection that answers, commands fail at once. Several deadlines missed in a row, or a
+server that cannot be written to, end the connection; the next one is in use once something could be written, and the pauses between
+attempts grow until a command succeeds.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -18,8 +21,8 @@ from twisted.python.failure import Failure
 from txsse._without_tls import show_tls
 from txsse.clock import Alarms
 from txsse.config.errors import Refused
-from txsse.redis.connection import Connection, Reply
-from txsse.redis.errors import CommandRefused, Unavailable
+from txsse.redis.connection import REFUSED, Connection, Reply
+from txsse.redis.errors import UNUSABLE, CommandRefused, Unavailable, code_of, words_of
 from txsse.redis.url import read_redis_url
 from txsse.upstream.endpoints import Target
 
@@ -30,10 +33,15 @@ DEADLINE: Final = 1.0
 """Seconds for a command."""
 
 MOST_MISSED: Final = 3
-"""Deadlines missed in a row, with no reply in between, after which the connection is given up."""
+"""Deadlines missed in a row, with no reply in between and within :data:`DEADLINE`, after which the connection is given up."""
+
+COMPLAINT_INTERVAL: Final = 60.0
+"""Seconds between two lines in the log about what Redis refuses."""
 
 PING_INTERVAL: Final = 3.0
 """Seconds between questions on the connection that only listens; it must answer one before the next."""
+
+_UNKNOWN_SCRIPT: Final = "NOSCRIPT"
 
 MISSING: Final = "a store of kind redis needs txredisapi and hiredis: pip install 'txsse[redis]'"
 
@@ -66,6 +74,7 @@ class RedisLink:
     :param changed: called when the line comes up, with "", and when it breaks, with the reason.
     :raises Refused: the URL or the file is wrong, or the extra is not installed.
     :ivar timeouts: commands that missed their deadline so far.
+    :ivar refusals: how many Redis has refused so far, by :func:`~txsse.redis.errors.code_of` what it said.
     """
 
     _log = Logger()
@@ -75,11 +84,15 @@ class RedisLink:
         target = Target.parse(where.endpoint, ca_file=ca_file)
         protocol = _load_protocol()
         self.timeouts = 0
+        self.refusals: Counter[str] = Counter()
         self._changed = [changed]
         self._reactor = reactor
         self._alarms = Alarms(reactor)
         self._listeners: dict[bytes, Listener] = {}
         self._missed = 0
+        self._pending = 0  # commands on the connection that have no reply
+        self._alive = 0.0  # when it had none, or a reply came
+        self._complaint = -math.inf  # when the last one was
         self._commands = Connection(reactor, target, where, protocol.CommandProtocol, self._commands_changed)
         self._channels = Connection(
             reactor, target, where, lambda lost: protocol.SubscriberProtocol(lost, self._heard), self._channels_changed
@@ -105,6 +118,11 @@ class RedisLink:
     def available(self) -> bool:
         """There is a connection that answers, as far as we know."""
         return self._commands.protocol is not None
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot be used; "" while it can."""
+        return self._commands.trouble
 
     def watch(self, changed: Callable[[str], None]) -> None:
         """Tell one more of every change; see *changed* above."""
@@ -135,11 +153,11 @@ class RedisLink:
             result.errback(Unavailable(f"Redis did not answer within {deadline:g} s"))
             if speaker is self._commands.protocol:
                 self._missed += 1
-                if self._missed >= MOST_MISSED:
+                if self._missed >= MOST_MISSED and self._reactor.seconds() - self._alive >= DEADLINE:
                     self._commands.drop()
 
         def answered(reply: Reply) -> None:
-            self._missed = 0
+            self._sign_of_life()
             self._commands.useful()
             alarm.cancel()
             if not result.called:
@@ -148,21 +166,42 @@ class RedisLink:
         def failed(failure: Failure) -> None:
             refused = _refusal(failure)
             if refused is not None:
-                self._missed = 0
+                self._sign_of_life()
+                self._refused(str(refused))
             alarm.cancel()
             if not result.called:
                 result.errback(refused or Unavailable("the connection to Redis was lost"))
 
         alarm = self._alarms.set(deadline, late)
+        if not self._pending:
+            self._alive = self._reactor.seconds()
+        self._pending += 1
         speaker.execute_command(*args).addCallbacks(answered, failed)
         return result
+
+    def _sign_of_life(self) -> None:
+        self._missed = 0
+        self._pending -= 1
+        self._alive = self._reactor.seconds()
+
+    def _refused(self, words: str) -> None:
+        if words.startswith(_UNKNOWN_SCRIPT):
+            return
+        code = code_of(words)
+        self.refusals[code] += 1
+        if code in UNUSABLE:
+            for connection in (self._commands, self._channels):
+                connection.drop(REFUSED + words)
+        elif self._reactor.seconds() - self._complaint >= COMPLAINT_INTERVAL:
+            self._complaint = self._reactor.seconds()
+            self._log.warn("Redis refuses what it is sent ({words})", words=words)
 
     def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument], deadline: float = DEADLINE) -> Deferred[Reply]:
         """As :meth:`command`, for a script; only the first time its text is sent."""
         running = self.command("EVALSHA", script.digest, len(keys), *keys, *args, deadline=deadline)
 
         def unknown(failure: Failure) -> Deferred[Reply]:
-            if failure.check(CommandRefused) and failure.getErrorMessage().startswith("NOSCRIPT"):
+            if failure.check(CommandRefused) and failure.getErrorMessage().startswith(_UNKNOWN_SCRIPT):
                 return self.command("EVAL", script.text, len(keys), *keys, *args, deadline=deadline)
             return fail(failure)
 
@@ -184,7 +223,11 @@ class RedisLink:
                 listener.subscribed()
 
         if self._channels.protocol is not None:
-            self._channels.protocol.execute_command(command, channel).addCallbacks(confirmed, _ignore)
+            self._channels.protocol.execute_command(command, channel).addCallbacks(confirmed, self._unheard)
+
+    def _unheard(self, failure: Failure) -> None:
+        if (refused := _refusal(failure)) is not None:
+            self._refused(str(refused))
 
     def _heard(self, channel: bytes, message: bytes) -> None:
         listener = self._listeners.get(channel)
@@ -192,7 +235,7 @@ class RedisLink:
             listener.heard(message)
 
     def _commands_changed(self, reason: str) -> None:
-        self._missed = 0
+        self._missed = self._pending = 0
         if reason:
             self._log.warn("Redis cannot be used ({reason}): this process goes on by itself", reason=reason)
         else:
@@ -231,7 +274,7 @@ def _load_protocol() -> ModuleType:
 def _refusal(failure: Failure) -> CommandRefused | None:
     """What Redis itself said; ``None``: the connection is lost."""
     error = failure.value
-    return CommandRefused(str(error)) if type(error).__name__ == "ResponseError" else None
+    return CommandRefused(words_of(error)) if type(error).__name__ == "ResponseError" else None
 
 
 def _ignore(failure: Failure) -> None:

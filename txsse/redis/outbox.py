@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 import attrs
 
 from txsse.recordings.recording import Space
-from txsse.redis.records import UNSHARED, Batch, Terminal
+from txsse.redis.records import UNSHARED, Batch, Head, Terminal
 
 BATCH: Final = 8 * 1024
 """Bytes at which a batch is full. A piece larger than that is a batch of its own."""
@@ -32,17 +32,24 @@ class Create:
 @attrs.frozen
 class Append:
     """
-    :param batch: ``None``: only see whether it is still ours.
+    :param batch: ``None``: none, only see whether it is still ours.
     :param keep: the number of the first piece that need be kept.
+    :param head: how the answer begins, the first time that it is known.
     """
 
     batch: Batch | None
     keep: int
+    head: Head | None = None
 
 
 @attrs.frozen
 class Finish:
+    """
+    :param last: the number of the last piece that was written.
+    """
+
     terminal: Terminal
+    last: int
 
 
 Step: TypeAlias = Create | Append | Finish
@@ -67,8 +74,10 @@ class Outbox:
         self._data = bytearray()  # what waits and is in no step
         self._ends = array("I")
         self._taken = 0  # bytes of the space
+        self._written = 0  # the last piece that is in a step, or was
         self._created = False
         self._look = False
+        self._head: Head | None = None  # until it is in a step
         self._terminal: Terminal | None = None
         self._step: Step | None = None
         self._under_way = False
@@ -80,7 +89,7 @@ class Outbox:
         """:meth:`take` has something to give."""
         if self.over or self._under_way or self._stalled:
             return False
-        return bool(self._step or self._ends or self._look or self._terminal or not self._created)
+        return bool(self._step or self._ends or self._look or self._head or self._terminal or not self._created)
 
     @property
     def waiting(self) -> bool:
@@ -91,6 +100,10 @@ class Outbox:
     def full(self) -> bool:
         """There is a whole batch."""
         return len(self._data) >= BATCH
+
+    def begin(self, head: Head) -> None:
+        """Write down how the answer begins, before its first piece."""
+        self._head = head
 
     def append(self, piece: bytes) -> bool:
         """Write down the next piece (not empty); nothing is done once it is over. ``False``: it does not fit, and :attr:`lost` says so."""
@@ -126,14 +139,15 @@ class Outbox:
     def _next(self) -> Step:
         if not self._created:
             return Create()
+        head, self._head = self._head, None
         if self._ends:
             batch = self._cut()
             self._look = False
-            return Append(batch, self._window.add(batch))
-        if self._terminal is not None:
-            return Finish(self._terminal)
+            return Append(batch, self._window.add(batch), head)
+        if self._terminal is not None and head is None:
+            return Finish(self._terminal, self._written)
         self._look = False
-        return Append(None, 0)
+        return Append(None, 0, head)
 
     def _cut(self) -> Batch:
         ends = self._ends
@@ -146,6 +160,7 @@ class Outbox:
                 count += 1
         cut = ends[count - 1]
         batch = Batch(first, bytes(self._data[:cut]), ends[:count])
+        self._written = batch.last
         del self._data[:cut]
         self._ends = array("I", [end - cut for end in ends[count:]])
         return batch

@@ -82,12 +82,34 @@ GONE: Final = Terminal("stream_gone", "This stream is no longer in the shared st
 
 
 @attrs.frozen
+class Head:
+    """How the answer begins that a stream is.
+
+    :param headers: the fields that are told again.
+    """
+
+    status: int
+    headers: Headers
+
+    def pack(self) -> str:
+        return json.dumps([self.status, _as_text(self.headers)])
+
+    @classmethod
+    def unpack(cls, text: bytes) -> Head:
+        """:raises ValueError: that is none."""
+        try:
+            status, fields = json.loads(text)
+            return cls(int(status), _as_bytes(fields))
+        except (TypeError, AttributeError) as error:
+            raise ValueError("a stream's head cannot be read") from error
+
+
+@attrs.frozen
 class Meta:
     """What a stream is, as its owner tells it when it begins.
 
     :param scope: a hash of the credential that it belongs to.
-    :param content_type: of the answer.
-    :param headers: the fields of the answer's head that are told again.
+    :param content_type: of the answer; with *status* and *headers*, what its head is taken for where none was written.
     :param started: Unix time in seconds.
     :param ttl: seconds for which it stays after its end.
     """
@@ -102,19 +124,16 @@ class Meta:
     ttl: float
 
     def pack(self) -> str:
-        fields = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in self.headers]
         scope, content_type = self.scope.hex(), self.content_type.decode("latin-1")
-        return json.dumps([self.route, self.dialect, scope, content_type, self.status, fields, self.started, self.ttl])
+        return json.dumps([self.route, self.dialect, scope, content_type, self.status, _as_text(self.headers), self.started, self.ttl])
 
     @classmethod
     def unpack(cls, text: bytes) -> Meta:
         """:raises ValueError: that is none."""
         try:
             route, dialect, scope, content_type, status, fields, started, ttl = json.loads(text)
-            headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
-            return cls(
-                route, dialect, bytes.fromhex(scope), content_type.encode("latin-1"), int(status), headers, float(started), float(ttl)
-            )
+            kind, headers = content_type.encode("latin-1"), _as_bytes(fields)
+            return cls(route, dialect, bytes.fromhex(scope), kind, int(status), headers, float(started), float(ttl))
         except (TypeError, AttributeError) as error:
             raise ValueError("a stream's description cannot be read") from error
 
@@ -127,12 +146,22 @@ class Snapshot:
     :param last: the number of its last piece, 0 if there is none.
     :param terminal: how it ended; ``None`` while it runs.
     :param batches: some of what is kept, in order.
+    :param head: ``None``: it has not come; or, once there are pieces, or a good end, an earlier version has not written it.
     """
 
     owner: str
     last: int
     terminal: Terminal | None
     batches: list[Batch] = attrs.field(factory=list, repr=False)
+    head: Head | None = None
+
+
+def _as_text(headers: Headers) -> list[list[str]]:
+    return [[name.decode("latin-1"), value.decode("latin-1")] for name, value in headers]
+
+
+def _as_bytes(fields: list[list[str]]) -> Headers:
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
 
 
 def read_state(st: bytes, code: bytes, message: bytes, status: bytes) -> Terminal | None:

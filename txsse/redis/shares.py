@@ -18,7 +18,7 @@ from txsse.redis.connection import Reply
 from txsse.redis.errors import RedisError
 from txsse.redis.link import Argument, Script
 from txsse.redis.outbox import Append, Create, Finish, Loss, Outbox, Step
-from txsse.redis.records import Batch, Meta, Terminal
+from txsse.redis.records import Head, Meta, Terminal
 
 if TYPE_CHECKING:
     from txsse.redis.link import RedisLink
@@ -89,6 +89,12 @@ class Share:
     def shared(self) -> bool:
         """Readers elsewhere can follow it."""
         return self.outbox.lost is None
+
+    def begin(self, head: Head) -> None:
+        """Share how the answer begins, before its first piece."""
+        self.outbox.begin(head)
+        if not self.waits and self.outbox.wants:
+            self._shares.dirty(self)
 
     def append(self, piece: bytes) -> None:
         """Share the next piece (not empty); the first one is number 1. Does nothing once it is not shared any more."""
@@ -237,13 +243,12 @@ class Shares:
         match step:
             case Create():
                 return scripts.CREATE, keys[:1], [self._name, share.meta.pack(), life]
-            case Append(batch=Batch() as batch, keep=keep):
-                self.counts.batches += 1
-                return scripts.APPEND, keys, [self._name, life, batch.last, keep, batch.pack(), scripts.bell(sid)]
-            case Append():
-                return scripts.APPEND, keys, [self._name, life, 0, 0, b"", b""]
-            case Finish(terminal=end):
-                return scripts.FINISH, keys, [self._name, life, end.code, end.message, end.status, scripts.bell(sid)]
+            case Append(batch=batch, keep=keep, head=head):
+                self.counts.batches += batch is not None
+                last, packed = (0, b"") if batch is None else (batch.last, batch.pack())
+                return scripts.APPEND, keys, [self._name, life, last, keep, packed, scripts.bell(sid), "" if head is None else head.pack()]
+            case Finish(terminal=end, last=last):
+                return scripts.FINISH, keys, [self._name, life, end.code, end.message, end.status, scripts.bell(sid), last]
 
     def _done(self, reply: Reply, share: Share, step: Step) -> None:
         if reply in (b"gone", b"fenced"):

@@ -1,12 +1,14 @@
 """What our transports are made of: a connected stream socket in any reactor that watches file descriptors, for protocols that relay.
 
-To a protocol they are what Twisted's own transports are. They differ below:
+To a protocol they are what Twisted's own transports are. They differ in this:
 
 * ``write`` sends at once when nothing is queued. Twisted queues and asks the reactor for a writer: two epoll_ctl per event.
 * Every socket reads into one buffer of the process, not into 64 KiB allocated for the purpose.
 * An instance has slots and nothing it does not need; its queue exists while something is queued.
+* A FIN ends the connection, unless the protocol has a method ``half_closed`` that says ``True`` to it: then what is written still leaves.
+  ``IHalfCloseableProtocol`` is for protocols that want that all their life.
 
-Not here, for nothing of ours uses them: pull producers, ``IHalfCloseableProtocol`` (a FIN ends the connection), STARTTLS.
+Not here, for nothing of ours uses them: pull producers, STARTTLS.
 
 Life of a connection, by its phase::
 
@@ -120,9 +122,16 @@ class Descriptor:
             return None if error.errno in _NOT_NOW else CONNECTION_LOST
         if not size:
             # After a reset the failed send has taken the error, and what is left looks like a FIN.
-            return CONNECTION_LOST if self._phase == BROKEN else CONNECTION_DONE
+            return CONNECTION_LOST if self._phase == BROKEN else self._fin_received()
         self._protocol.dataReceived(_FILLED[:size].tobytes())
         return None
+
+    def _fin_received(self) -> Exception | None:
+        half_closed = getattr(self._protocol, "half_closed", None)
+        if half_closed is None:
+            return CONNECTION_DONE
+        self._reactor.removeReader(self)
+        return None if half_closed() else CONNECTION_DONE
 
     def pauseProducing(self) -> None:
         if self._phase < CLOSED:

@@ -6,7 +6,7 @@ import socket
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.interfaces import ITCPTransport, ITransport
+from twisted.internet.interfaces import ISSLTransport, ITCPTransport, ITransport
 from zope.interface import implementer
 
 from txsse.sockets.descriptor import Descriptor
@@ -62,3 +62,13 @@ class UNIXTransport(Descriptor):
 
     def getHost(self) -> UNIXAddress:
         return UNIXAddress(self._socket.getsockname() or None)
+
+
+def half_close(transport: Any) -> bool:
+    """Send a FIN after what was written to *transport*, whose producer is forgotten, and read on. Whether it can do that: over TLS a FIN
+    would go to the connection below, past what is still to be encrypted."""
+    if ISSLTransport.providedBy(transport) or not hasattr(transport, "loseWriteConnection"):
+        return False
+    transport.unregisterProducer()  # one that is paused would keep the FIN back
+    transport.loseWriteConnection()
+    return True

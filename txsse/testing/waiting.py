@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -11,15 +13,26 @@ from twisted.internet.task import Clock, deferLater
 
 Reactor: TypeAlias = Any  # IReactorTCP, IReactorUNIX, IReactorSSL and IReactorTime at once: zope interfaces have no intersection
 
-TIMEOUT = 5.0  # seconds any wait may take unless the test says otherwise
+TIMEOUT = 20.0  # seconds any wait may take unless the test says otherwise: what comes at all comes at once, but not on a busy machine
+
+KEPT_PORTS = 256
+_kept: deque[int] = deque()  # descriptors of sockets that hold a port, the oldest first
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port nobody listens on at the moment: for a server that comes later."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port nobody listens on: for a server that comes later, which must set ``SO_REUSEADDR``, as most do.
+
+    It is kept from everybody who asks for any port, until this process ends or has asked for 256 more: a socket that is bound and does not
+    listen refuses connections, and gives way to one that listens.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind((host, 0))
+    port: int = holder.getsockname()[1]
+    _kept.append(holder.detach())
+    if len(_kept) > KEPT_PORTS:
+        os.close(_kept.popleft())
+    return port
 
 
 def sleep(reactor: Reactor, seconds: float) -> Deferred[None]:

@@ -5,7 +5,7 @@ The inner loop is ``dataReceived -> Body.feed -> Receiver.body_received``; every
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocol, IPushProducer
@@ -13,9 +13,9 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txsse.interfaces import Failed, Fault, Receiver
-from txsse.sockets import adopt
-from txsse.upstream.response import OPEN, Body, HeadReader
+from txsse.interfaces import Failed, Fault, Receiver, Tunnel
+from txsse.sockets import adopt, half_close
+from txsse.upstream.response import TUNNEL, Body, HeadReader, OpenBody
 from txsse.upstream.tls_errors import tls_reason
 
 SLICE: Final = 64 * 1024
@@ -81,15 +81,16 @@ class UpstreamConnection:
         """An exchange is under way."""
         return self._receiver is not None
 
-    def send(self, head: bytes, body: bytes, method: bytes, receiver: Receiver) -> None:
+    def send(self, head: bytes, body: bytes, method: bytes, receiver: Receiver, upgrades: bool = False) -> None:
         """Send a request; *receiver* hears of its response.
 
         :param head: the request's head up to and including its blank line, with the framing fields for *body*.
+        :param upgrades: it asks for a WebSocket, and *receiver* is a :class:`~txsse.interfaces.Tunnel`.
         """
         assert self._receiver is None, "one request at a time"
         self.served += 1
         self._receiver = receiver
-        self._reader = HeadReader(method)
+        self._reader = HeadReader(method, upgrades)
         if len(body) <= SLICE:
             self.transport.write(head + body)  # in one piece: each write may be a system call
         else:
@@ -160,7 +161,10 @@ class UpstreamConnection:
             self._reader = None
             self._keep_alive = reader.found.keep_alive
             body = self._body = reader.body()
-            receiver.response_started(reader.found.head)
+            if body is TUNNEL:
+                cast(Tunnel, receiver).switched(reader.found.head, self)
+            else:
+                receiver.response_started(reader.found.head)
             if self._body is body:
                 self._tell(receiver, body, body.feed(rest) if rest else b"")
         finally:
@@ -191,6 +195,31 @@ class UpstreamConnection:
         self.abort()
         receiver.dispatch_failed(Failed(Fault.INVALID, detail))
 
+    # One end of a tunnel (FarEnd)
+
+    def open(self, producer: Any) -> None:
+        self.transport.registerProducer(producer, True)
+
+    def write(self, data: bytes) -> None:
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def half_close(self) -> bool:
+        return self.transport is not None and half_close(self.transport)
+
+    def half_closed(self) -> bool:
+        """Called by the transport: the peer has sent a FIN. Whether that is not the end."""
+        if self._body is not TUNNEL:
+            return False
+        cast(Tunnel, self._receiver).upstream_ended()
+        return True
+
+    def finish(self) -> None:
+        if self.transport is not None:
+            self._forget()
+            self.transport.unregisterProducer()
+            self._owner.connection_free(self, False)
+
     def _forget(self) -> None:
         self._receiver = self._reader = self._body = self._upload = None
 
@@ -204,7 +233,7 @@ class UpstreamConnection:
         clean = reason.check(ConnectionDone) is not None
         how = "connection closed" if clean else "connection reset"
         if body is not None:
-            if body is OPEN and clean:
+            if clean and isinstance(body, OpenBody):
                 receiver.response_ended()
             else:
                 receiver.dispatch_failed(Failed(Fault.TRUNCATED, how + " inside the response"))

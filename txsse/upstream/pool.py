@@ -70,20 +70,23 @@ class ConnectionPool:
         """Connections on their way."""
         return len(self._connecting)
 
-    def dispatch(self, head: bytes, body: bytes, method: bytes, receiver: Receiver, *, fresh: bool = False) -> Dispatch:
+    def dispatch(
+        self, head: bytes, body: bytes, method: bytes, receiver: Receiver, *, fresh: bool = False, upgrades: bool = False
+    ) -> Dispatch:
         """Send a request; *receiver* hears how it went, never before this returned.
 
         :param head: the request's head up to and including its blank line, with the framing fields for *body*.
         :param method: as in *head*.
         :param fresh: on a new connection, though there be free ones: for the second try after :attr:`Fault.STALE`.
+        :param upgrades: it asks for a WebSocket: on a new connection too, and *receiver* is a :class:`~txsse.interfaces.Tunnel`.
         """
-        if self._idle and not fresh:
+        if self._idle and not fresh and not upgrades:
             # The one used last: the others may come to their end, and its peer's buffers are warm.
             connection, _ = self._idle.popitem()
             connection.send(head, body, method, receiver)
             return _PooledDispatch(connection)
         dispatch = _PooledDispatch()
-        attempt = _Attempt(dispatch, (head, body, method, receiver))
+        attempt = _Attempt(dispatch, (head, body, method, receiver, upgrades))
         if self._closed:
             self._report(attempt, Failed(Fault.UNREACHABLE, "shutting down"))
             return dispatch
@@ -229,7 +232,7 @@ class _Attempt:
 
     __slots__ = ("_dispatch", "_request", "connecting", "paused")
 
-    def __init__(self, dispatch: _PooledDispatch, request: tuple[bytes, bytes, bytes, Receiver]) -> None:
+    def __init__(self, dispatch: _PooledDispatch, request: tuple[bytes, bytes, bytes, Receiver, bool]) -> None:
         self._dispatch = dispatch
         dispatch.attempt = self
         self._request = request
@@ -252,7 +255,7 @@ class _Attempt:
         """There will be no connection."""
         if not self.over:
             self.give_up()
-            *_, receiver = self._request
+            *_, receiver, _ = self._request
             receiver.dispatch_failed(failed)
 
     def give_up(self) -> None:

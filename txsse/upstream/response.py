@@ -12,7 +12,7 @@ import attrs
 
 from txsse.upstream.chunks import ChunkedBody
 from txsse.wire.headers import get, get_all, tokens
-from txsse.wire.http1 import CHUNKED, LENGTH, BadHead, ResponseHead, parse_fields
+from txsse.wire.http1 import CHUNKED, LENGTH, BadHead, ResponseHead, names_websocket, parse_fields
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of one head, that of a 1xx included."""
@@ -104,6 +104,9 @@ class OpenBody:
 OPEN: Final = OpenBody()
 """One for all: it remembers nothing."""
 
+TUNNEL: Final = OpenBody()
+"""What comes after a 101."""
+
 
 @attrs.frozen
 class FramedHead:
@@ -122,9 +125,10 @@ class FramedHead:
 _known: dict[bytes, FramedHead] = {}
 
 
-def parse_head(block: bytes) -> FramedHead | None:
+def parse_head(block: bytes, *, upgrades: bool = False) -> FramedHead | None:
     """Read a head: everything up to and including the blank line. ``None`` for a 1xx.
 
+    :param upgrades: a WebSocket was asked for, so there may be a 101.
     :raises BadResponse: it is none.
     """
     line = _STATUS_LINE.match(block)
@@ -137,7 +141,9 @@ def parse_head(block: bytes) -> FramedHead | None:
     if len(headers) > MAX_FIELDS:
         raise BadResponse("too many fields in the response head")
     status = int(line[2])
-    if status == 101:  # Upgrade is never passed on
+    if status == 101:
+        if upgrades and names_websocket(headers):
+            return FramedHead(ResponseHead(status, line[3] or b"", line[1], headers), UNTIL_CLOSE, keep_alive=False)
         raise BadResponse("unexpected 101 response")
     if status < 200:
         return None
@@ -182,11 +188,15 @@ class HeadReader:
     :ivar error: why there is none, in a few words fit for a client, or "".
     """
 
-    __slots__ = ("_bodiless", "_buffer", "_interim", "error", "found")
+    __slots__ = ("_bodiless", "_buffer", "_interim", "_upgrades", "error", "found")
 
-    def __init__(self, method: bytes) -> None:
-        """:param method: of the request: the answer to HEAD has no body, whatever its fields say."""
+    def __init__(self, method: bytes, upgrades: bool = False) -> None:
+        """
+        :param method: of the request: the answer to HEAD has no body, whatever its fields say.
+        :param upgrades: it asks for a WebSocket.
+        """
         self._bodiless = method == b"HEAD"
+        self._upgrades = upgrades
         self.found: FramedHead | None = None
         self.error = ""
         self._buffer: bytearray | None = None  # an incomplete head
@@ -203,7 +213,9 @@ class HeadReader:
         framing = 0 if self._bodiless else self.found.framing
         if framing >= 0:
             return SizedBody(framing)
-        return ChunkedBody() if framing == CHUNKED else OPEN
+        if framing == CHUNKED:
+            return ChunkedBody()
+        return TUNNEL if self.found.head.status == 101 else OPEN
 
     def feed(self, data: bytes) -> bytes:
         """Take the bytes of one read (not empty); return those after the final head, if it is complete with them."""
@@ -229,7 +241,7 @@ class HeadReader:
             if end > MAX_HEAD:
                 raise BadResponse("response head too large")
             block = bytes(data[:end])
-            self.found = _known.get(block) or parse_head(block)
+            self.found = _known.get(block) or parse_head(block, upgrades=self._upgrades)
             self._buffer = None
             data, searched = bytes(data[end:]), 0
             if self.found is not None:

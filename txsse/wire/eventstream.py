@@ -125,9 +125,11 @@ def encode_event(data: str | bytes, event: str | None = None, id: str | None = N
     """One event, blank line included; any newline in *data* starts another ``data`` line.
 
     :param retry: milliseconds.
-    :raises ValueError: a newline in *event* or *id*, or NUL in *id*, which no line can carry.
+    :raises ValueError: a newline in *event* or *id*, or NUL in *id*, which no line can carry; a *retry* below 0, which is none.
     """
     lines: list[bytes] = []
+    if retry is not None and retry < 0:
+        raise ValueError("retry cannot be less than 0 ms")
     if event is not None:
         lines.append(b"event: " + _one_line(event))
     if id is not None:

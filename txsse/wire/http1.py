@@ -101,6 +101,18 @@ class ResponseHead:
     plan: object | None = attrs.field(init=False, eq=False, repr=False, default=None)
 
 
+def asks_for_websocket(head: RequestHead) -> bool:
+    """Does this head ask for a WebSocket (RFC 6455 section 4.1)? Not with a body, which a handshake does not have."""
+    if head.method != b"GET" or head.version != b"HTTP/1.1" or head.sized or head.chunked:
+        return False
+    return names_websocket(head.headers) and b"upgrade" in tokens(head.headers, b"connection")
+
+
+def names_websocket(headers: Headers) -> bool:
+    """Is WebSocket among the protocols of Upgrade?"""
+    return b"websocket" in tokens(headers, b"upgrade")
+
+
 class BadHead(ValueError):
     """A head that is refused; the text is fit for the client and quotes nothing of it."""
 

@@ -14,7 +14,7 @@ import threading
 from typing import Final
 from urllib.parse import urlencode
 
-LIMIT: Final = 100.0
+LIMIT: Final = 350.0
 # As root, without a network, and without asking anybody for updates.
 OPTIONS: Final = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--no-proxy-server", "--disable-quic"),
@@ -26,7 +26,7 @@ PAGE: Final = """<!doctype html>
 <title>txsse</title>
 <script type="module">
 const AT_ONCE = 5; // a browser opens six connections to a host
-const LIMIT = 20000;
+const LIMIT = 60000;
 const CHAT = { model: "tiny", messages: [{ role: "user", content: "Hi" }], stream: true };
 const asked = new URLSearchParams(location.search);
 const rows = new Map();

@@ -31,7 +31,7 @@ READ_TIMEOUT: Final = 1.5
 """Seconds a client that has such a setting bears silence here; the upstream's silence is longer."""
 HTTPX: Final[dict[str, Any]] = {"timeout": READ_TIMEOUT, "verify": False}
 """Settings of httpx clients: to load the trusted certificates takes 50 ms each time, and nothing here is https."""
-LIMIT: Final = 40.0
+LIMIT: Final = 120.0
 """Seconds that one scenario may take."""
 MESSAGES: Final = [{"role": "user", "content": "Hi"}]
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-DEADLINE = 10.0  # seconds; what is waited for takes a fraction of one
+DEADLINE = 60.0  # seconds; what is waited for takes a fraction of one
 
 
 def python(code: str, *arguments: str) -> list[str]:
