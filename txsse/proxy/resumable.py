@@ -202,8 +202,8 @@ class ResumableRun(Run):
         if not self.kept:
             super()._relayed(data, now)
             return
-        recording = self.recording
-        needed = not self.audience.live and bool(self._subscriptions)
+        recording, audience = self.recording, self.audience
+        needed = not audience.live and bool(self._subscriptions)
         between: list[tuple[int, bytes]] = []
         if not self.streamed:
             events = [data]
@@ -216,13 +216,15 @@ class ResumableRun(Run):
             recording.append(event, now, needed=needed)
             if sharing is not None:
                 sharing.append(event)
-        if self.audience.most_ids >= self.fewest_ids and self.numbered:
+        if audience.most_ids and audience.most_ids >= self.fewest_ids and self.numbered:
             self._tell_numbered(data, now, events, between)
         else:
-            self._tell(data, now)
+            audience.tell(data, now, relay)
+        if not audience.live:
+            self._mind_the_gap()
 
     def _tell_numbered(self, data: bytes, now: float, events: list[bytes], between: list[tuple[int, bytes]]) -> None:
-        """As :meth:`_tell`, with ids for those who want them."""
+        """Tell those who are live, with ids if they want them."""
         sid, first = self.sid.encode("ascii"), self.recording.last - len(events) + 1
         fewest, own = self.fewest_ids, self._splitter.own_ids
         if between:
@@ -235,7 +237,7 @@ class ResumableRun(Run):
                 if told := with_ids if subscription.numbers >= fewest else data:
                     subscription.follower.body_received(told)
         elif with_ids:
-            self._tell(with_ids, now)
+            self.audience.tell(with_ids, now, self._relay)
 
     def _keep_no_more(self) -> None:
         """Parts of an event have no numbers. Those who read it now are told them as they come."""

@@ -234,12 +234,8 @@ class Run(Forwarder):
             recording.pass_by()
         else:
             recording.append(data, now, needed=not live and bool(self._subscriptions))
-        self._tell(data, now)
-
-    def _tell(self, data: bytes, now: float) -> None:
-        """What was let through last, to those who are live."""
         self.audience.tell(data, now, self._relay)
-        if not self.audience.live:
+        if not live:
             self._mind_the_gap()
 
     def turned(self, phase: Phase) -> None:
