@@ -233,6 +233,7 @@ class ResumableRun(Run):
         else:
             with_ids = number(sid, first, events, own=own) if events else b""
         if self.audience.least_ids < fewest:
+            self.audience.take_back()
             for subscription in self.audience.live:
                 if told := with_ids if subscription.numbers >= fewest else data:
                     subscription.follower.body_received(told)
