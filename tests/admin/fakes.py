@@ -51,7 +51,7 @@ class FakeCache:
 
 def stream(sid: str, **changes: Any) -> StreamGlimpse:
     """One that runs."""
-    made = StreamGlimpse(sid, "chat", "live", "ready", age=2.00049, first=1, last=12, size=1500, readers=1)
+    made = StreamGlimpse("stream", sid, "chat", "live", "ready", age=2.00049, first=1, last=12, size=1500, readers=1)
     return attrs.evolve(made, **changes)
 
 

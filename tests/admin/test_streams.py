@@ -26,6 +26,7 @@ def test_they_are_shown_the_newest_first_and_nobody_can_read_one_with_what_is_sh
     shown = answer.json()
     assert (shown["kept"], shown["live"], shown["bytes"]) == (2, 1, 3000)
     assert shown["streams"][1] == {
+        "kind": "stream",
         "id": "abcdEFGH..",
         "route": "chat",
         "state": "live",

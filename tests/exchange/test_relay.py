@@ -302,6 +302,17 @@ def test_ids_are_watched_where_it_matters(event: bytes, seen: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("event", "seen"),
+    [(b"event: note\nid: 1\ndata: x\n\n", True), (b"event: note\rid\r\r", True), (b"event: of id:1 id: 2\nidle: x\n\n", False)],
+)
+def test_ids_are_seen_wherever_an_event_past_the_hold_bound_is_cut(event: bytes, seen: bool) -> None:
+    for pieces in ([bytes([each]) for each in event], *([event[:at], event[at:]] for at in range(1, len(event)))):
+        listener = Listener(ids=True, hold_bytes=8)
+        listener.feed(*pieces)
+        assert listener.relay.id_seen is seen, pieces
+
+
+@pytest.mark.parametrize(
     ("piece", "quiet"),
     [
         (b": ping\n\n", True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from twisted.internet import reactor
 
 from tests.integration.bench import Bench
 from tests.integration.process import Proxy
+from tests.redis.server import PROGRAM, RedisServer
 
 Start = Callable[[str], Proxy]
 
@@ -65,6 +67,22 @@ def proxy(request: pytest.FixtureRequest, shared_proxy: Proxy) -> Generator[Prox
     yield shared_proxy
     assert shared_proxy.returncode is None, shared_proxy.log
     assert shared_proxy.complaints[seen:] == []
+
+
+@pytest.fixture(scope="module")
+def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Generator[Callable[[], RedisServer]]:
+    if PROGRAM is None:
+        assert not os.environ.get("CI"), "redis-server is not installed: apt-get install redis-server"
+        pytest.skip("redis-server is not installed: apt-get install redis-server")
+    started: list[RedisServer] = []
+
+    def start(*options: str) -> RedisServer:
+        started.append(RedisServer(tmp_path_factory.mktemp("redis"), *options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
 
 
 @pytest_twisted.async_yield_fixture()  # type: ignore[untyped-decorator]

@@ -14,6 +14,7 @@ from twisted.internet import reactor
 from tests.integration.bench import CHAT, DONE
 from tests.integration.caching import KEY, STOP, question, says
 from tests.integration.process import Proxy, reserve
+from tests.redis.server import RedisServer
 from txsse.testing import (
     LAST_CHUNK,
     STREAM_HEAD,
@@ -55,11 +56,17 @@ max_bytes = "8MiB"
 mode = "opt-in"
 """
 GRACE = 0.4
+LEASE = 10.0
 NUMBERED = "X-Txsse-Resume: 1"
 STREAM = "/-/streams/"
 JSON = "Accept: application/json"
 _EVENT = re.compile(rb"id: (\S+)\.(\d+)\ndata: ([^\n]*)\n\n")
 _COMMENT = re.compile(rb"(?m)^: [^\n]*\n\n?")
+
+
+def shared(redis: RedisServer) -> str:
+    """What nodes that share this Redis have in their configuration."""
+    return f'[store]\nkind = "redis"\nurl = "{redis.url}"\n'
 
 
 class Nodes:
@@ -68,11 +75,19 @@ class Nodes:
     :param peers: they know each other's addresses.
     :param interval: of keepalives.
     :param readers: that a stream may have.
-    :param more: of their configuration.
+    :param more: of their configuration; *first*: of that what comes before the other routes.
     """
 
     def __init__(
-        self, folder: Path, names: Iterable[str], *, peers: bool = False, interval: str = "200ms", readers: int = 6, more: str = ""
+        self,
+        folder: Path,
+        names: Iterable[str],
+        *,
+        peers: bool = False,
+        interval: str = "200ms",
+        readers: int = 6,
+        more: str = "",
+        first: str = "",
     ) -> None:
         self._reserved: list[socket.socket] = []
         self.main = self._reserve()
@@ -80,7 +95,7 @@ class Nodes:
         self._ports = {name: self._reserve() for name in names}
         urls = ", ".join(f'{name} = "http://127.0.0.1:{port}"' for name, port in self._ports.items())
         self._server = f"peers = {{ {urls} }}" if peers else ""
-        self._more = ROUTES.replace("{interval}", interval).replace("{readers}", str(readers)) + more
+        self._more = first + ROUTES.replace("{interval}", interval).replace("{readers}", str(readers)) + more
         self._started = 0
         self._proxies: dict[str, Proxy] = {}
         try:
@@ -98,6 +113,8 @@ class Nodes:
     def start(self, name: str) -> None:
         """Also again, after it was killed; returns when it listens."""
         self._started += 1
+        if name in self._proxies:
+            self._proxies[name].stop()
         configuration = LISTEN.format(name=name, more=self._server) + self._more
         ports = {"main": self.main, "listen": self._ports[name]}
         self._proxies[name] = Proxy(configuration, self._folder, f"{name}{self._started}", ports)

@@ -209,6 +209,15 @@ async def test_what_is_too_large_is_relayed_and_not_kept(bench: Bench) -> None:
         assert (verdict(client), client.body) == ("MISS", large)
 
 
+async def test_what_is_just_not_too_large_is_kept(bench: Bench) -> None:
+    most = 8 * 1024
+    fitting = says("x" * (most - len(says("x")) + 1 - len(STOP + DONE))) + STOP + DONE
+    assert len(fitting) == most
+    await bench.play(turns(stream(fitting)))
+    asked = question()
+    assert [verdict(await ask(bench, asked, case="small")) for _ in range(2)] == ["MISS", "HIT"]
+
+
 async def test_upstreams_comments_are_relayed_and_not_kept(bench: Bench) -> None:
     noisy = b": OPENROUTER PROCESSING\n\n" + says("a") + b": ping\n\n" + STOP + b": x\n" + DONE
     await bench.play(turns(stream(noisy)))

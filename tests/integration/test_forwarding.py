@@ -183,7 +183,7 @@ async def test_keys_are_asked_for_and_not_passed_on(request: pytest.FixtureReque
     assert (line["status"], line["route"], line["outcome"], line["method"]) == (200, "main", "ok", "POST")
     await sleep(reactor, 0.6)
     assert "sk-" not in proxy.log
-    for each in proxy.log.splitlines():
+    for each in proxy.log.rpartition("\n")[0].splitlines():
         json.loads(each)
     assert proxy.complaints == []
     await bench.close()

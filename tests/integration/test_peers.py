@@ -82,6 +82,18 @@ async def test_a_stream_that_is_over_is_read_elsewhere(world: World) -> None:
     assert world.asked == 1
 
 
+async def test_what_a_cache_told_is_read_elsewhere(world: World) -> None:
+    body, cached = words(5, 0), "X-Txsse-Cache: 1"
+    first, _ = await world.begin("a", body, 5, cached)
+    await first.complete()
+    hit, sid = await world.begin("a", body, 5, cached)
+    assert hit.response.header("x-txsse-cache") == b"HIT"
+    again = await world.read("b", sid, f"Last-Event-ID: {sid}.2")
+    await again.complete()
+    assert is_whole(again, 3, 5)
+    assert world.asked == 1
+
+
 async def test_the_same_request_with_a_cursor_goes_on_elsewhere(world: World) -> None:
     body = words(15)
     _, sid = await world.begin("a", body, 3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from pathlib import Path
 from statistics import median
@@ -16,13 +15,28 @@ from twisted.internet.defer import Deferred
 
 from tests.integration.bench import CHAT, DONE, error_of, last_error
 from tests.integration.caching import KEY, STOP, question, says
-from tests.integration.nodes import GRACE, JSON, NUMBERED, STREAM, Nodes, World, is_whole, numbers, sid_of, unspoken, words
-from tests.redis.server import PROGRAM, RedisServer
+from tests.integration.nodes import (
+    GRACE,
+    JSON,
+    LEASE,
+    NUMBERED,
+    STREAM,
+    Nodes,
+    World,
+    is_whole,
+    numbers,
+    shared,
+    sid_of,
+    unspoken,
+    words,
+)
+from tests.redis.server import RedisServer
 from tests.timing import BUSY, at_best
 from tests.upstream.certificates import Authority, names
 from txsse.redis.scripts import readers_key
 from txsse.testing import (
     LAST_CHUNK,
+    REQUEST,
     STREAM_HEAD,
     Gate,
     RecordingClient,
@@ -33,33 +47,13 @@ from txsse.testing import (
     free_port,
     head,
     sleep,
+    steps,
 )
 
 NOBODY = "b~" + 22 * "x"
 OTHER = "Authorization: Bearer another"
 CACHED = "X-Txsse-Cache: 1"
-LEASE = 10.0
 FROZEN = 2.5
-
-
-def shared(redis: RedisServer) -> str:
-    return f'[store]\nkind = "redis"\nurl = "{redis.url}"\n'
-
-
-@pytest.fixture(scope="module")
-def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Generator[Callable[[], RedisServer]]:
-    if PROGRAM is None:
-        assert not os.environ.get("CI"), "redis-server is not installed: apt-get install redis-server"
-        pytest.skip("redis-server is not installed: apt-get install redis-server")
-    started: list[RedisServer] = []
-
-    def start(*options: str) -> RedisServer:
-        started.append(RedisServer(tmp_path_factory.mktemp("redis"), *options))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.stop()
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +128,14 @@ async def test_the_same_request_with_a_cursor_goes_on_elsewhere(world: World) ->
     await again.complete()
     assert is_whole(again, 3, 15)
     assert world.asked == 1
+
+
+async def test_a_get_that_names_a_stream_that_nobody_knows_begins_anew(world: World) -> None:
+    world.upstream.script = steps(REQUEST, STREAM_HEAD + chunk(says("1")) + LAST_CHUNK)
+    client = await world.client("b")
+    client.request("GET", "/events", headers=["Accept: text/event-stream", KEY, f"Last-Event-ID: {NOBODY}.3"])
+    await client.complete()
+    assert client.body == b"id: %b.1\n" % sid_of(client).encode() + says("1")
 
 
 async def test_a_request_that_must_not_be_made_twice_is_made_once(world: World) -> None:
@@ -328,6 +330,18 @@ async def test_answers_are_shared(world: World) -> None:
     await found_in_cache(world, "b", body, False)
     assert await verdict("b") == b"MISS"
     assert world.asked == 2
+
+
+async def test_a_hit_is_come_back_to_where_it_was_told(world: World) -> None:
+    body = words(3, 0)
+    for verdict in (b"MISS", b"HIT"):
+        client, sid = await world.begin("a", body, 3, CACHED)
+        await client.complete()
+        assert client.response.header("x-txsse-cache") == verdict
+    again = await world.read("a", sid, f"Last-Event-ID: {sid}.1")
+    await again.complete()
+    assert is_whole(again, 2, 3)
+    assert (await world.call("b", "GET", STREAM + sid)).status == 404
 
 
 async def test_what_is_under_way_during_a_purge_at_another_node_is_not_stored(world: World) -> None:

@@ -216,7 +216,7 @@ async def test_an_exit_before_it_is_ready_ends_every_wait_at_once_and_is_told_wi
         assert b"CUDA" not in client.received
     status = await world.status("broken")
     assert (status["state"], status["output"]) == ("failing", "broken loads weights\nCUDA out of memory\n")
-    assert "CUDA out of memory" in world.proxy.log
+    await world.logged("CUDA out of memory")
     assert await world.metric("txsse_wakes_total", upstream="broken", result="failed") == 1
 
 

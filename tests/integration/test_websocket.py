@@ -90,7 +90,7 @@ async def test_much_in_both_directions_at_once(bench: Bench, backend: Backend, w
     client.close()
     line = await bench.logged(f"bytes_in={8 * MIB} bytes_out={8 * MIB}")
     assert " status=101 " in line
-    await eventually(reactor, lambda: far.ended, 5)
+    await eventually(reactor, lambda: far.ended)
 
 
 @pytest.mark.parametrize("way", ["main", "unix"])
@@ -109,7 +109,7 @@ async def test_each_direction_ends_by_itself(bench: Bench, backend: Backend, way
         assert await ending.gone() == "fin"
         ending.close()
         staying.close()
-    assert await eventually_nothing_in_flight(bench)
+    await bench.until_metric(0, "txsse_in_flight")
 
 
 @WAYS
@@ -119,7 +119,7 @@ async def test_a_reset_is_a_reset_of_both(bench: Bench, backend: Backend, way: s
     ends[first].reset()
     assert await ends[1 - first].gone() == ("fin" if way == "unix" else "reset")  # UNIX sockets have none: it looks like an end
     ends[1 - first].reset()
-    assert await eventually_nothing_in_flight(bench)
+    await bench.until_metric(0, "txsse_in_flight")
 
 
 @pytest.mark.parametrize(("way", "first"), [("main", 0), ("unix", 1), ("secure", 1), ("tls", 0)])
@@ -138,7 +138,7 @@ async def test_who_does_not_read_is_not_sent_more(bench: Bench, backend: Backend
     await slow.has_read(total)
     for peer in ends:
         peer.reset()
-    assert await eventually_nothing_in_flight(bench)
+    await bench.until_metric(0, "txsse_in_flight")
 
 
 async def test_a_client_that_is_reset_while_upstream_does_not_read_is_noticed(bench: Bench, backend: Backend) -> None:
@@ -147,15 +147,7 @@ async def test_a_client_that_is_reset_while_upstream_does_not_read_is_noticed(be
     client.send(b"x" * 32 * MIB)
     await sleep(reactor, 0.2)
     client.reset()
-    assert await eventually_nothing_in_flight(bench)
-
-
-async def eventually_nothing_in_flight(bench: Bench) -> bool:
-    for _ in range(100):
-        if not await bench.metric("txsse_in_flight"):
-            return True
-        await sleep(reactor, 0.05)
-    return False
+    await bench.until_metric(0, "txsse_in_flight")
 
 
 async def test_it_is_left_alone_by_a_drain_and_cut_by_the_second_signal(own_proxies: Callable[[str], Proxy]) -> None:
@@ -169,7 +161,7 @@ async def test_it_is_left_alone_by_a_drain_and_cut_by_the_second_signal(own_prox
     await far.reads(b"still here")
     bench.proxy.signal(signal.SIGTERM)
     await client.gone()
-    await eventually(reactor, lambda: bench.proxy.returncode == 0, 20)
+    await eventually(reactor, lambda: bench.proxy.returncode == 0)
     assert "outcome=shutdown" in bench.proxy.log
     await backend.stop()
     await bench.close()

@@ -16,6 +16,7 @@ from txsse.config import loads
 from txsse.config.model import Resume
 from txsse.logs import AccessLog
 from txsse.predictions.app import PredictionsApp
+from txsse.predictions.elsewhere import Elsewhere
 from txsse.predictions.handlers import HandlerModels
 from txsse.predictions.job import Name
 from txsse.predictions.jobs import Jobs
@@ -56,8 +57,18 @@ class _Bench:
 class FunctionBench(_Bench):
     """One function makes all predictions."""
 
-    def __init__(self, function: Function, *, slots: int = 0, memory: int = MIB, sender: Sender | None = None, **resume: Any) -> None:
+    def __init__(
+        self,
+        function: Function,
+        *,
+        slots: int = 0,
+        memory: int = MIB,
+        sender: Sender | None = None,
+        elsewhere: Elsewhere | None = None,
+        **resume: Any,
+    ) -> None:
         self._sender = sender
+        self._elsewhere = elsewhere
         self.models = HandlerModels(function, slots=slots, resume=Resume(**{"on_disconnect": "cancel", **resume}))
         self.quota = Quota(memory)
         self.service = Service(self._resource)
@@ -67,7 +78,7 @@ class FunctionBench(_Bench):
         return self.service.clock
 
     def _resource(self, clock: MemoryReactorClock) -> IResource:
-        self.jobs = Jobs(Alarms(clock), self.quota)
+        self.jobs = Jobs(Alarms(clock), self.quota, self._elsewhere)
         self.quota.attach(self.jobs)
         resource: IResource = PredictionsApp(self.models, self.jobs, self._sender).app.resource()
         return resource

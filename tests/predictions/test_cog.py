@@ -44,8 +44,8 @@ def history(count: int, sleep_after: float, **resume: Any) -> FunctionBench:
     return bench
 
 
-TWO_EVENTS = 512 + 2 * 70
-"""Bytes that a recording takes with two events of these."""
+TWO_EVENTS = 512 + 3 * 70
+"""Bytes in which a recording keeps the last two events of these."""
 
 
 def test_sse_stream_history_capacity() -> None:

@@ -449,3 +449,21 @@ def test_stream_is_set_once(given: bytes, sent: bytes) -> None:
 def test_what_cannot_be_read_is_not_rewritten() -> None:
     with pytest.raises(Invalid):
         streamed(b'{"stream":false,"a":[1,,2]}', {"stream": b"false"})
+
+
+def test_the_operator_sees_them_and_ends_one() -> None:
+    bench = UpstreamBench(READY + predictions("resume.mode = 'off'"))
+    client = bench.put("one", EVENTS, model="m")
+    connection = bench.connect()
+    connection.stream(says("a"))
+    view = bench.proxy.metrics.streams_view()
+    assert view is not None and bench.proxy.stream_control is None, "the paths of streams are not ours"
+    (seen,) = view.glimpses()
+    assert (seen.kind, seen.route, seen.state, seen.upstream, seen.first, seen.last) == ("prediction", "llama", "live", "ready", 1, 2)
+    sid = client.events[0].id.partition(".")[0]
+    assert seen.sid == sid[:8] + ".." and (seen.readers, view.kept, view.live) == (1, 1, 1)
+    assert view.size == seen.size > 0
+    assert view.end("x" * 8) == []
+    (ended,) = view.end(sid[:8])
+    assert (ended.state, view.live) == ("error", 0)
+    assert client.told[-1][1]["status"] == "canceled" and connection.aborted

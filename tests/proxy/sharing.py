@@ -15,8 +15,8 @@ from txsse.proxy.routes import BoundRoute
 from txsse.redis.errors import RedisError, Unavailable
 from txsse.redis.followed import Follow, Follower
 from txsse.redis.journal import Found, Journal
-from txsse.redis.records import Batch, Meta, Terminal
-from txsse.redis.shares import Counts, Share
+from txsse.redis.records import Batch, Meta, Snapshot, Terminal
+from txsse.redis.shares import Counts, Lead, Share
 
 SID = "a~" + "s" * 22
 SCOPE = b"o" * 32
@@ -61,6 +61,8 @@ class FakeShare:
     sid: str
     meta: Meta
     keep: int
+    owner: object = None
+    lead: Lead | None = None
     pieces: list[bytes] = attrs.field(factory=list)
     terminals: list[Terminal] = attrs.field(factory=list)
 
@@ -73,12 +75,13 @@ class FakeShare:
 
 class FakeJournal:
     """
-    :ivar found: the streams of others by their ids.
+    :ivar found: the streams of others by their ids; *kept*: the pieces of theirs that can be read, up to the last.
     """
 
     def __init__(self) -> None:
         self.name = "us.1"
         self.found: dict[str, Found] = {}
+        self.kept: dict[str, list[bytes]] = {}
         self.error: RedisError | None = None
         self.follows: list[FakeFollow] = []
         self.shares: list[FakeShare] = []
@@ -92,6 +95,17 @@ class FakeJournal:
     def open(self, sid: str) -> Deferred[Found | None]:
         return succeed(self.found.get(sid)) if self.error is None else fail(self.error)
 
+    def read(self, sid: str, after: int, most: int) -> Deferred[Snapshot | None]:
+        if self.error is not None:
+            return fail(self.error)
+        there = self.found.get(sid)
+        if there is None:
+            return succeed(None)
+        kept = self.kept[sid]
+        first = max(after + 1, there.last - len(kept) + 1)
+        pieces = kept[len(kept) - there.last + first - 1 :]
+        return succeed(Snapshot("them", there.last, there.terminal, [a_batch(first, *pieces)] if pieces else []))
+
     def cancel(self, sid: str) -> Deferred[bool]:
         self.cancelled.append(sid)
         return succeed(True) if self.error is None else fail(self.error)
@@ -100,8 +114,8 @@ class FakeJournal:
         self.follows.append(FakeFollow(after, follower))
         return cast(Follow, self.follows[-1])
 
-    def create(self, sid: str, meta: Meta, owner: object, keep: int) -> Share:
-        self.shares.append(FakeShare(sid, meta, keep))
+    def create(self, sid: str, meta: Meta, owner: object, keep: int, lead: Lead | None = None) -> Share:
+        self.shares.append(FakeShare(sid, meta, keep, owner, lead))
         return cast(Share, self.shares[-1])
 
     @property

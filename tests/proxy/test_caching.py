@@ -528,6 +528,13 @@ def test_nobody_joins_what_upstream_says_is_for_one_client_alone(scope: str, fie
     assert bench.look_up().result == ("miss" if scope == "shared" and field[1] != b"no-cache" else "coalesced")
 
 
+@pytest.mark.parametrize("short_by", [0, 1])
+def test_an_answer_is_kept_up_to_max_entry_however_much_is_recorded(short_by: int) -> None:
+    bench = Bench(max_entry=len(WHOLE) - short_by)
+    assert bench.keep(WHOLE).outcome == "ok"
+    assert (bench.memory.count, bench.refusals) == ((0, {"too_large": 1}) if short_by else (1, {}))
+
+
 # -- long answers
 
 

@@ -13,7 +13,7 @@ from txsse.clock import Alarms
 from txsse.config import model
 from txsse.interfaces import Failed, Fault
 from txsse.proxy.forwarded import TrustedProxies
-from txsse.proxy.inquiry import DEADLINE, question, route_in
+from txsse.proxy.inquiry import DEADLINE, Found, question, route_in
 from txsse.proxy.peers import PAUSE, Peers
 from txsse.wire.http1 import RequestHead, ResponseHead
 
@@ -120,3 +120,38 @@ def test_a_question_is_one_by_its_path() -> None:
     request = a_request(clock)
     assert route_in(question(request, "my_route-1").path) == "my_route-1"
     assert [route_in(path) for path in (b"/-/streams/x", b"/-/streams/?other=1", b"/")] == [None] * 3
+
+
+def test_whether_all_have_answered() -> None:
+    def inquire(world: World) -> list[Found]:
+        head = RequestHead(b"HEAD", b"/predictions/one", b"HTTP/1.1", [])
+        request = attrs.evolve(a_request(world.clock, body=b""), head=head, path=head.path)
+        told: list[Found] = []
+        world.peers.inquire(request, lambda head: head.status == 200, b"id", world.alarms).addCallback(told.append)
+        return told
+
+    world = World("a", "b")
+    told = inquire(world)
+    assert world.asked("a").head.startswith(b"HEAD /predictions/one HTTP/1.1\r\n") and b"Content-Length" not in world.asked("a").head
+    answer(world.asked("a"), 404)
+    answer(world.asked("b"), 404)
+    assert told == [Found(None, complete=True)]
+    told = inquire(world)
+    answer(world.asked("a"), 404)
+    world.asked("b").receiver.dispatch_failed(Failed(Fault.UNREACHABLE, "connection refused"))
+    assert told == [Found(None, complete=False)]
+    told = inquire(world)
+    answer(world.asked("a"), 404)
+    world.clock.pump([DEADLINE / 5] * 6)
+    assert told == [Found(None, complete=False)]
+    told = inquire(world)
+    answer(world.asked("a"), 404)
+    assert told == [Found(None, complete=False)], "one was left out that had no answer a moment ago"
+
+
+def test_who_asked_leaves() -> None:
+    world = World("a")
+    asking = world.peers.who_knows(a_request(world.clock), "chat", b"id", world.alarms)
+    asking.addErrback(lambda failure: None)
+    asking.cancel()
+    assert world.asked("a").aborted

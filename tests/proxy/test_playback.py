@@ -39,13 +39,13 @@ def entry_of(pieces: list[bytes], times: list[float] | None = None, *, streamed:
 class Bench:
     """A reader of an entry, at a time that is no round number."""
 
-    def __init__(self, entry: Entry, *, began: float = 1000.1, dialect: str = "openai-chat", by_lines: bool = False, **cache: Any) -> None:
+    def __init__(self, entry: Entry, *, began: float = 1000.1, dialect: str = "openai-chat", **cache: Any) -> None:
         self.clock = Clock()
         self.clock.advance(began)
         self.began = began
         keepalive = model.Keepalive(interval=0.5, commit_after=0.05, heartbeat=0)
         route = bound(model.Route(name="llama", keepalive=keepalive, cache=model.Cache(mode="all", **cache)), FakeBackend())
-        stored = Stored(entry, Alarms(self.clock), route.config.cache, by_lines=by_lines)
+        stored = Stored(entry, Alarms(self.clock), route.config.cache)
         self.seat = Seat(self.clock, route, stored, commits=entry.streamed, dialect=dialect)
         self.seat.reader.cache = "hit"
 
@@ -135,7 +135,7 @@ def test_event_by_event() -> None:
 
 def test_line_by_line() -> None:
     lines = [b'{"response":"a"}\n', b'{"done":true}']
-    bench = Bench(entry_of([b"".join(lines)], dialect="ollama"), dialect="ollama", by_lines=True, replay="fixed", gap=0.1).begin()
+    bench = Bench(entry_of([b"".join(lines)], dialect="ollama"), dialect="ollama", replay="fixed", gap=0.1).begin()
     bench.wait(0.3)
     assert [data for _, data in bench.told] == lines
     assert bench.over
@@ -238,7 +238,7 @@ class Listener:
 
 def playback_of(entry: Entry, clock: Clock, **cache: Any) -> tuple[Playback, Listener]:
     listener = Listener()
-    return Stored(entry, Alarms(clock), model.Cache(**cache), by_lines=False).subscribe(listener), listener
+    return Stored(entry, Alarms(clock), model.Cache(**cache)).subscribe(listener), listener
 
 
 def test_calls_are_legal_at_any_time() -> None:

@@ -178,6 +178,7 @@ class Scripted:
     """A source that says what the test makes it say."""
 
     held = False
+    most_at_once = 65536
 
     def __init__(self) -> None:
         self.calls: list[str] = []

@@ -16,7 +16,8 @@ from txsse.dialects import DIALECTS
 from txsse.errors import ProxyError
 from txsse.exchange import failures
 from txsse.interfaces import Failed, Fault
-from txsse.proxy.resumable import RETRY, ResumableRun
+from txsse.proxy.lasting import RETRY
+from txsse.proxy.resumable import ResumableRun
 from txsse.recordings.cursor import Cursor
 from txsse.recordings.numbering import Ids
 

@@ -10,8 +10,8 @@ import pytest
 from tests.proxy.test_resumable import Resumed, event
 from txsse.errors import ProxyError
 from txsse.interfaces import Failed, Fault
-from txsse.proxy.resumable import ResumableRun
-from txsse.proxy.streams import MOST_REMEMBERED, PER_STREAM, REMEMBERED, Claim, Streams, new_sid
+from txsse.proxy.resumable import PER_STREAM, ResumableRun
+from txsse.proxy.streams import MOST_REMEMBERED, REMEMBERED, Claim, Streams, new_sid
 from txsse.recordings.store import Quota
 
 MINE, YOURS = b"m" * 32, b"y" * 32
@@ -158,6 +158,20 @@ def test_the_one_that_has_been_over_longest_goes_first_and_none_that_runs() -> N
     assert first.code() == "stream_gone"
     streams.evict()
     assert (others[0].code(), others[2].code(), streams.bytes_used, len(streams)) == ("stream_gone", "", 0, 1)
+
+
+def test_refusals_do_not_drive_out_streams() -> None:
+    first = Kept().over(event(1))
+    refused = [Kept(first.streams) for _ in range(3)]
+    refused[2].run.let_run()
+    for kept in refused:
+        kept.join(asked=True)
+        kept.answer(429, b"application/json", (b"Content-Length", b"0"))
+        kept.ended()
+        kept.streams.ended(kept.run)
+    for _ in range(2):
+        first.streams.evict()
+    assert [kept.code() for kept in (first, *refused)] == ["", "stream_gone", "stream_gone", ""], "who is in the background looks later"
 
 
 def test_one_that_is_read_now_goes_last() -> None:

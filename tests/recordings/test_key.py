@@ -102,6 +102,11 @@ def test_values_that_only_look_alike_are_no_hit(one: bytes, other: bytes) -> Non
     assert key_of(b'{"seed":%b}' % one) != key_of(b'{"seed":%b}' % other)
 
 
+def test_how_the_stream_is_asked_for_can_be_ignored_like_any_other_member() -> None:
+    asked = {"model": "m", "stream": True, "stream_options": {"include_usage": True}}
+    assert digest_of(asked, "stream_options") == digest_of({"model": "m", "stream": True})
+
+
 def test_an_ignored_member_does_not_count_at_the_top_only() -> None:
     assert digest_of(CHAT | {"user": "a"}, "user", "metadata") == digest_of(CHAT, "user", "metadata") == digest_of(CHAT)
     assert digest_of(b'{"\\u0075ser":1}', "user") == digest_of(b"{}")
@@ -249,7 +254,9 @@ def test_every_part_counts(change: dict[str, Any]) -> None:
     assert key_of(**change) != key_of()
 
 
-@pytest.mark.parametrize("name", [b"Accept", b"anthropic-version", b"Anthropic-Beta", b"OpenAI-Beta"])
+@pytest.mark.parametrize(
+    "name", [b"Accept", b"anthropic-version", b"Anthropic-Beta", b"OpenAI-Beta", b"OpenAI-Organization", b"OpenAI-Project"]
+)
 def test_a_field_that_chooses_the_answer_counts(name: bytes) -> None:
     more = [[], [(name, b"")], [(name, b"a")], [(name, b"b")], [(name, b"a"), (name, b"b")], [(name, b"b"), (name, b"a")], [(name, b"a,b")]]
     head = [(b"Host", b"a"), (b"Authorization", b"Bearer sk-1")]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txsse.recordings.recording import AHEAD, PAGE, PER_PAGE, PER_PIECE, Recording
+from txsse.recordings.recording import AHEAD, PAGE, PER_PAGE, PER_PIECE, Recording, room_for
 
 
 class Space:
@@ -54,6 +54,16 @@ def test_what_was_appended_is_read_from_any_place() -> None:
     assert it.read(0, 18) == (b"data: 1\n\ndata: 2\n\n", 2)
     assert it.read(0, 1) == (b"data: 1\n\n", 1)  # one at least
     assert it.read(3, 10) == (b"", 3)
+
+
+@given(st.lists(st.integers(40, 20_000), max_size=40), st.integers(0, 2000))
+def test_there_is_room_for_what_there_is_to_be_room_for(sizes: list[int], short: int) -> None:
+    total = sum(sizes) + 40 * short
+    it = recording(room_for(total))
+    for size in (*sizes, *[40] * short):
+        it.append(bytes(size), 0.0)
+    assert not it.torn
+    assert it.held == total
 
 
 @given(st.lists(st.binary(min_size=1, max_size=5000), max_size=60), st.integers(1, 40000))

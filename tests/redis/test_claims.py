@@ -10,7 +10,7 @@ from twisted.internet import reactor
 
 from tests.redis.conftest import OpenLink
 from tests.redis.server import RedisServer
-from tests.redis.streams import a_meta, a_sid
+from tests.redis.streams import Keeper, a_meta, a_sid
 from tests.timing import BUSY
 from txsse.redis.claims import Claimed, Claims
 from txsse.redis.journal import Journal
@@ -94,3 +94,18 @@ async def test_what_somebody_else_has_written_there_is_no_claim(link: RedisLink)
     for text in (b"nonsense", b"a b c", b"\xff zz"):
         await link.command("SET", f"txsse:i:{KEY.hex()}", text)
         assert await one.claim(KEY, claimed(), a_meta()) is None
+
+
+async def test_who_cannot_wait_lets_it_lead_to_its_stream_with_it(
+    redis: RedisServer, link: RedisLink, open_journal: Callable[..., Journal]
+) -> None:
+    journal = open_journal(redis.url)
+    await eventually(CLOCK, lambda: journal._link.available)
+    one, two_ = await two(link)
+    first, second = claimed(), claimed()
+    assert await two_.find(KEY) is None
+    for each in (first, second):
+        share = journal.create(each.sid, a_meta(), Keeper(), lead=one.lead(KEY, each))
+        await eventually(CLOCK, lambda share=share: not share.outbox.waiting)  # type: ignore[misc]
+    assert await two_.find(KEY) == first, "it led there already"
+    assert int(redis.do("PTTL", f"txsse:i:{KEY.hex()}")) > 0

@@ -274,3 +274,19 @@ async def test_where_what_is_kept_begins_is_known(redis: RedisServer, open_journ
     reader = read(theirs, share.sid, found.first - 1)
     await reader.until(CLOCK, 300)
     assert reader.gaps == []
+
+
+async def test_a_stream_is_read_at_once(pair: tuple[Journal, Journal]) -> None:
+    ours, theirs = pair
+    assert await theirs.read(a_sid(), 0, 1) is None
+    share = await begin(ours)
+    write(share, 3)
+    await eventually(CLOCK, lambda: not share.outbox.waiting)
+    share.append(piece_of(4))
+    share.finish(DONE)
+    await eventually(CLOCK, lambda: not share.outbox.waiting)
+    found = await theirs.read(share.sid, 2, 1)
+    assert found is not None and (found.last, found.terminal) == (4, DONE)
+    assert [batch.first for batch in found.batches] == [1]
+    rest = await theirs.read(share.sid, 3, 8)
+    assert rest is not None and [batch.pieces() for batch in rest.batches] == [[piece_of(4)]]

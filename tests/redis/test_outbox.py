@@ -145,3 +145,11 @@ def test_as_much_is_kept_as_was_asked_for_and_not_much_more(sizes: list[int]) ->
             assert min(total, KEEP) <= kept <= KEEP + KEEP // 32 + 6 * BATCH
             outbox.done()
     assert [batch.last for batch in written][-1:] == ([len(sizes)] if sizes else [])
+
+
+def test_one_piece_may_go_over_what_may_wait() -> None:
+    space = Quota(4 * MOST_WAITING)
+    outbox = an_outbox(space)
+    assert outbox.append(b"x")
+    assert outbox.append(b"x" * 2 * MOST_WAITING)
+    assert not outbox.append(b"x")

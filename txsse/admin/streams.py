@@ -21,6 +21,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9_~-]{4,64}\Z")
 class StreamStatus(TypedDict):
     """One stream in the body of ``/streams``."""
 
+    kind: str  # stream or prediction
     id: str  # its beginning
     route: str
     state: str
@@ -81,6 +82,7 @@ def ended_stream(streams: StreamsView, text: str) -> StreamStatus:
 
 def _status(stream: StreamGlimpse) -> StreamStatus:
     return {
+        "kind": stream.kind,
         "id": stream.sid,
         "route": stream.route,
         "state": stream.state,

@@ -132,6 +132,7 @@ class StreamRelay:
     __slots__ = (
         "_comments_count",
         "_dialect",
+        "_edge",
         "_ends",
         "_filters",
         "_follow",
@@ -176,6 +177,7 @@ class StreamRelay:
         self._fresh = True  # no upstream byte was let through yet
         self._comments_count = comments_count
         self._watch_ids = watch_ids
+        self._edge = b""  # the last bytes let through of an event past the hold bound
         self._filters = filters
         self._witness = witness
         self._follow = follow
@@ -232,7 +234,7 @@ class StreamRelay:
             out = self._begin(out)
         if not self._comments_count:
             self.quiet = bool(out) and not was_raw and not self.tracker.held and not self._dialect.event_pattern.search(out)
-        if self._watch_ids and _ID_LINE.search(out):
+        if self._watch_ids and self._has_id(out, was_raw):
             self.id_seen, self._watch_ids = True, False
         if self._follow and self._dialect.event_pattern.search(out):
             self.progress = progress_of(out)
@@ -244,6 +246,13 @@ class StreamRelay:
         needed = self._filters or self._witness or self._watch_ids or self._follow
         self.attentive = bool(needed) or not (self.started and self._comments_count)
         return out
+
+    def _has_id(self, out: bytes, was_raw: bool) -> bool:
+        # Past the hold bound a piece begins anywhere, in the middle of "id:" too: it is looked at with the end of what went before.
+        view = b":" + self._edge + out if was_raw else out
+        if self.tracker.raw:
+            self._edge = view[-3:]
+        return _ID_LINE.search(view) is not None
 
     def _begin(self, out: bytes) -> bytes:
         self._fresh = False

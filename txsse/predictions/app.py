@@ -6,43 +6,36 @@ that leaves cancels only what nobody else follows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator
-from secrets import token_hex
-from typing import Any, ClassVar, Final, TypeAlias, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar, Final, TypeAlias
 
 from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource
 from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from txsse import __version__
 from txsse.config.model import MIB, Webhooks
 from txsse.errors import ProxyError
-from txsse.predictions.asked import Asked, check_id, is_json, read_asked
-from txsse.predictions.job import Job, Name
+from txsse.predictions.elsewhere import AnyJob, PassedOn
 from txsse.predictions.jobs import Jobs
+from txsse.predictions.meant import Meant, check_form, place_of
 from txsse.predictions.model import Invalid, Model, Models
-from txsse.recordings.cursor import BadCursor, ours, parameters, parse_cursor
 from txsse.recordings.store import Quota
 from txsse.web.negotiation import Wish, answer_json, wish_of
-from txsse.web.stream import EventStream, alarms_of, clock_of
-from txsse.webhooks.allow import WebhookRefused
-from txsse.webhooks.channel import read_events
+from txsse.web.stream import EventStream, alarms_of
 from txsse.webhooks.sender import Sender
-from txsse.wire.headers import Headers
 
-T = TypeVar("T")
-Body: TypeAlias = bytes | EventStream
+Body: TypeAlias = bytes | EventStream | IResource
 Answer: TypeAlias = Callable[[Request, Model, str], Coroutine[Deferred[Any], Any, Body]]
 
 RETRY_AFTER: Final = 5
 """Seconds a client is asked to wait where nothing better is known."""
 _TEMPORARY: Final = (429, 503)
-_NOT_STREAMABLE: Final = "This model does not support streaming responses: leave text/event-stream out of Accept."
 
 
 class PredictionsApp:
@@ -56,8 +49,7 @@ class PredictionsApp:
 
     def __init__(self, models: Models, jobs: Jobs, sender: Sender | None = None) -> None:
         self._models = models
-        self._jobs = jobs
-        self._sender = sender
+        self._meant = Meant(jobs, sender)
 
     @classmethod
     def over(cls, models: Models, reactor: IReactorTime, *, memory: int = 64 * MIB, webhooks: Webhooks | None = None) -> PredictionsApp:
@@ -114,6 +106,8 @@ class PredictionsApp:
             request.responseHeaders.addRawHeader(name, value)
         try:
             return await answer(request, model, id)
+        except PassedOn as passed:
+            return passed.answer
         except ProxyError as error:
             body = _refuse(request, error)
             model.answered(error.http_status, len(body), error)
@@ -134,7 +128,7 @@ class PredictionsApp:
 
     async def _create(self, request: Request, model: Model, id: str) -> Body:
         wish = wish_of(request)
-        job, starting = await self._job(request, model, id, wish)  # whose input nobody has in hand any more
+        job, starting = await self._meant.find_or_make(request, model, id, wish)  # whose input nobody has in hand any more
         request.setHeader(b"Location", request.path if id else b"%b/%b" % (request.path, job.name.id.encode("ascii")))
         if wish.background:
             request.setHeader(b"Preference-Applied", b"respond-async")
@@ -144,95 +138,21 @@ class PredictionsApp:
         return answer
 
     async def _look(self, request: Request, model: Model, id: str) -> Body:
-        job = self._jobs.get(Name(model.name, model.scope, id))
+        job = await self._meant.find(model, id)
         if request.method == b"HEAD" or not wish_of(request).events:
-            return _say(request, model, job.prediction.to_json())
-        if not model.streams:
-            raise ProxyError("not_streamable", _NOT_STREAMABLE)
+            return _say(request, model, await job.document())
+        check_form(model, wish_of(request))
         answer = self._stream(request, model, job, strict=True)
         model.answered(request.code, 0, None)
         return answer
 
     async def _cancel(self, request: Request, model: Model, id: str) -> Body:
-        self._jobs.get(Name(model.name, model.scope, id)).cancel()
+        await (await self._meant.find(model, id)).end()
         return _say(request, model, {})
 
-    # -- a new one, or not
+    # -- the answer
 
-    async def _job(self, request: Request, model: Model, id: str, wish: Wish) -> tuple[Job, bytes]:
-        """The prediction that is meant, and if it is a new one, the document that it began with."""
-        fields = _fields(request)
-        asked = await self._read(request, fields, id)
-        job = self._earlier(model, asked, fields)
-        if wish.events and not model.streams:
-            raise ProxyError("not_streamable", _NOT_STREAMABLE)
-        if job is None:
-            given = await model.check(asked.input)
-            job = self._earlier(model, asked, fields)  # somebody else may have been quicker
-            if job is None:
-                return self._begin(request, model, asked, given, wish)
-        if wish.background:
-            job.let_run()
-        return job, b""
-
-    async def _read(self, request: Request, fields: Headers, id: str) -> Asked:
-        if id:
-            check_id(id, "path", "prediction_id")
-        content = request.content
-        body: bytes = b"" if content is None else content.read()
-        if content is not None:
-            content.close()
-        if body and not is_json(fields):
-            raise ProxyError("bad_request", "The body is not JSON: send it with Content-Type: application/json.", status=415)
-        asked = await _in_turns(request, read_asked(body, id))
-        try:
-            if asked.webhook is not None:
-                if self._sender is None:
-                    raise WebhookRefused("webhooks are not sent from here.")
-                self._sender.check(asked.webhook)
-        except WebhookRefused as refused:
-            raise Invalid(("body", "webhook"), refused.reason) from None
-        try:
-            read_events(asked.events)
-        except WebhookRefused as refused:
-            raise Invalid(("body", "webhook_events_filter"), refused.reason) from None
-        return asked
-
-    def _earlier(self, model: Model, asked: Asked, fields: Headers) -> Job | None:
-        """The prediction that is meant by who has a part of it already, or has given it that id."""
-        named = ours(fields)
-        if named is not None:
-            job = self._jobs.of_sid(named[0].decode("ascii"), model.name, model.scope)
-            if asked.id not in ("", job.name.id):
-                raise ProxyError("bad_cursor", "The cursor belongs to another prediction than the ID.")
-            return job
-        return self._jobs.find(Name(model.name, model.scope, asked.id)) if asked.id else None
-
-    def _begin(self, request: Request, model: Model, asked: Asked, given: Any, wish: Wish) -> tuple[Job, bytes]:
-        if model.full:
-            raise ProxyError("at_capacity", "At capacity - all prediction slots busy")
-        webhook = None
-        id = asked.id or token_hex(16)
-        if asked.webhook is not None and self._sender is not None:
-            webhook = self._sender.prediction(asked.webhook, asked.events, id)
-        job = self._jobs.make(Name(model.name, model.scope, id), model.resume)
-        starting = job.prediction.to_json()
-        began = job.prediction.document()
-        try:
-            if wish.events:
-                self._place(request, job)  # what is no cursor begins nothing
-            work = model.begin(given, job)
-        except ProxyError:
-            self._jobs.drop(job)
-            raise
-        job.works(work)
-        if wish.background:
-            job.let_run()
-        if webhook is not None:
-            job.notify(webhook, began)
-        return job, starting
-
-    async def _tell(self, request: Request, model: Model, job: Job, wish: Wish, starting: bytes) -> Body:
+    async def _tell(self, request: Request, model: Model, job: AnyJob, wish: Wish, starting: bytes) -> Body:
         """The answer in the form that the client asks for.
 
         :param starting: the document of a new one. (What it is by now may be something else, and Cog's clients wait for this.)
@@ -240,24 +160,23 @@ class PredictionsApp:
         if wish.events:
             return self._stream(request, model, job)
         if wish.background and (starting or not job.over):
-            return answer_json(request, starting or job.prediction.to_json(), 202)
-        await job.outcome()
-        return answer_json(request, job.prediction.to_json())
+            return answer_json(request, starting or await job.document(), 202)
+        return answer_json(request, await job.outcome())
 
     # -- events
 
-    def _stream(self, request: Request, model: Model, job: Job, *, strict: bool = False) -> Body:
+    def _stream(self, request: Request, model: Model, job: AnyJob, *, strict: bool = False) -> Body:
         """
         :param strict: where gaps are errors, one is told in place of the stream. (Cog tells it in the stream.)
         """
-        place = self._place(request, job)
+        place = place_of(request, job)
         after, gap = place or (job.last, 0)
         if gap and strict and job.resume.on_gap == "error":
             text = f"{gap} events after the cursor are not kept any more; the first that is has number {after + 1}."
             raise ProxyError("stream_gone", text)
         for name, value in (
             (b"X-Stream-State", job.state.encode()),
-            (b"X-Stream-First", b"%d" % job.recording.first),
+            (b"X-Stream-First", b"%d" % job.first),
             (b"X-Stream-Last", b"%d" % job.last),
             *([(b"X-Stream-Gap", b"%d" % gap)] if gap else []),
         ):
@@ -268,31 +187,6 @@ class PredictionsApp:
         # Who was told of the gap in the head is not told again.
         reading = job.read(after, gap=gap if job.resume.on_gap == "error" else 0)
         return EventStream(reading, interval=model.interval, stall_timeout=model.stall_timeout)
-
-    def _place(self, request: Request, job: Job) -> tuple[int, int] | None:
-        query = parameters(request.uri.partition(b"?")[2])
-        try:
-            cursor = parse_cursor(job.sid.encode("ascii"), _fields(request), query)
-        except BadCursor as bad:
-            raise ProxyError("bad_cursor", str(bad)) from None
-        if cursor.foreign is not None:
-            raise ProxyError("bad_cursor", "The cursor is not the id of an event of this prediction.")
-        return job.place(job.last if cursor.live and not job.over else cursor.after)
-
-
-async def _in_turns(request: Request, steps: Generator[None, None, T]) -> T:
-    """What *steps* return; between them the reactor has its turn."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        await deferLater(clock_of(request), 0)
-
-
-def _fields(request: IRequest) -> Headers:
-    return [(name, value) for name, values in request.requestHeaders.getAllRawHeaders() for value in values]
 
 
 def _say(request: Request, model: Model, document: object) -> bytes:

@@ -44,12 +44,24 @@ class Work(Protocol):
     def resume(self) -> None: ...
 
 
+class Sharing(Protocol):
+    """Tells other machines of a prediction. Nobody waits for it."""
+
+    def append(self, event: bytes) -> None:
+        """The next event, but for the last."""
+
+    def finish(self) -> None:
+        """It is over."""
+
+
 class Job:
     """A prediction and its recording, of which every event but the last is a piece; the last is the prediction's document.
 
     :param sid: 128 random bits; the ids of its events begin with it.
     :param ended: told of its end.
+    :ivar created: on the clock of *alarms*.
     :ivar background: it goes on without followers.
+    :ivar sharing: set before its first event, if other machines are to know of it.
     :ivar followers: who reads its events or waits for its end.
     """
 
@@ -57,8 +69,10 @@ class Job:
         self.name = name
         self.sid = sid
         self.resume = resume
+        self.created = alarms.seconds()
         self.background = False
         self.followers = 0
+        self.sharing: Sharing | None = None
         self.prediction = Prediction(name.id, alarms.seconds, self._tell, self._room)
         self.recording = Recording(resume.max_bytes, space)
         self._alarms = alarms
@@ -69,12 +83,18 @@ class Job:
         self._readings: set[Reading] = set()
         self._outcomes: set[Deferred[None]] = set()
         self._orphan: Alarm | None = None
+        self._elsewhere = 0
         self._document_size = 0
         self._paused = False
 
     @property
     def over(self) -> bool:
         return self.prediction.over
+
+    @property
+    def first(self) -> int:
+        """The number of the first event that is kept."""
+        return self.recording.first
 
     @property
     def last(self) -> int:
@@ -85,6 +105,10 @@ class Job:
     def size(self) -> int:
         """Bytes of the shared memory that it takes."""
         return self.recording.size + self._document_size
+
+    async def document(self) -> bytes:
+        """As it is now."""
+        return self.prediction.to_json()
 
     @property
     def state(self) -> str:
@@ -103,8 +127,7 @@ class Job:
     def let_run(self) -> None:
         """It goes on without followers, as long as it may."""
         self.background = True
-        if not self.followers and not self.over:
-            self._abandoned()
+        self._look_for_followers()
 
     def notify(self, webhook: Channel, began: dict[str, object]) -> None:
         """Tell *webhook* of what was and of what comes.
@@ -122,6 +145,10 @@ class Job:
         if self._work is not None and not self.over:
             self._work.cancel()
 
+    async def end(self) -> None:
+        """As :meth:`cancel`."""
+        self.cancel()
+
     # -- followers
 
     def read(self, after: int, *, gap: int = 0) -> Reading:
@@ -134,10 +161,10 @@ class Job:
         self._joined()
         return reading
 
-    async def outcome(self) -> None:
-        """Wait for its end. Who is cancelled while waiting has left."""
+    async def outcome(self) -> bytes:
+        """Wait for its end, for the document as it is then. Who is cancelled while waiting has left."""
         if self.over:
-            return
+            return self.prediction.to_json()
         waiting: Deferred[None] = Deferred()
         self._outcomes.add(waiting)
         self._joined()
@@ -146,6 +173,7 @@ class Job:
         finally:
             self._outcomes.discard(waiting)
             self._left()
+        return self.prediction.to_json()
 
     def close(self, reading: Reading) -> None:
         """*reading* takes no more. Idempotent."""
@@ -158,13 +186,24 @@ class Job:
         """A reading has come to the end of what there is, or has fallen behind."""
         self._mind_the_gap()
 
+    def read_elsewhere(self, count: int) -> None:
+        """So many other machines have followers of it."""
+        self._elsewhere = count
+        if count:
+            self._not_orphaned()
+        else:
+            self._look_for_followers()
+
     def _joined(self) -> None:
         self.followers += 1
         self._not_orphaned()
 
     def _left(self) -> None:
         self.followers -= 1
-        if not self.followers and not self.over:
+        self._look_for_followers()
+
+    def _look_for_followers(self) -> None:
+        if not self.followers and not self._elsewhere and not self.over:
             self._abandoned()
 
     def _abandoned(self) -> None:
@@ -209,6 +248,8 @@ class Job:
             self._completed()
             return
         recording, data = self.recording, encode(event)
+        if self.sharing is not None:
+            self.sharing.append(data)
         live = [reading for reading in self._readings if reading.waits]
         recording.append(data, self._alarms.seconds(), needed=not live and bool(self._readings))
         if live:
@@ -228,6 +269,8 @@ class Job:
         webhook, self._webhook = self._webhook, None
         if webhook is not None:
             webhook.completed(self.prediction.document)
+        if self.sharing is not None:
+            self.sharing.finish()
         self._ended(self)
         for reading in list(self._readings):
             reading.tell(0, None)

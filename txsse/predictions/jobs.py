@@ -7,14 +7,16 @@ One is kept while it runs and for ``resume.ttl`` afterwards. Of one that is forg
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from txsse.clock import Alarm, Alarms
 from txsse.config.model import Resume
 from txsse.errors import ProxyError
 from txsse.predictions.job import Job, Name
-from txsse.proxy.streams import new_sid
 from txsse.recordings.recording import Space
+
+if TYPE_CHECKING:
+    from txsse.predictions.elsewhere import Elsewhere
 
 PER_JOB: Final = 4096
 """Bytes that one takes besides its events and its document, as its memory is reckoned."""
@@ -25,12 +27,14 @@ MOST_REMEMBERED: Final = 10_000
 
 class Jobs:
     """
+    :param elsewhere: knows of those of other processes.
     :ivar bytes_used: by those that are over: what can be given back.
     """
 
-    def __init__(self, alarms: Alarms, space: Space) -> None:
+    def __init__(self, alarms: Alarms, space: Space, elsewhere: Elsewhere | None = None) -> None:
         self.bytes_used = 0
         self.alarms = alarms
+        self.elsewhere = elsewhere
         self._space = space
         self._jobs: dict[Name, Job] = {}
         self._by_sid: dict[str, Job] = {}
@@ -50,31 +54,31 @@ class Jobs:
         """
         :raises ProxyError: there is none for this caller, or it is gone.
         """
-        return self._jobs.get(name) or self._missing(name)
+        return self._jobs.get(name) or self.missing(name)
 
-    def of_sid(self, sid: str, model: str, scope: bytes) -> Job:
-        """The one whose events have ids that begin with *sid*.
-
-        :raises ProxyError: there is none for this caller, or it is gone: it is never made anew.
-        """
+    def of_sid(self, sid: str, model: str, scope: bytes) -> Job | None:
+        """The one whose events have ids that begin with *sid*, if it belongs to this caller."""
         job = self._by_sid.get(sid)
-        if job is not None and (job.name.model, job.name.scope) == (model, scope):
-            return job
-        return self._missing(sid if job is None else "")
+        return job if job is not None and (job.name.model, job.name.scope) == (model, scope) else None
 
-    def _missing(self, name: Name | str) -> Job:
+    def missing(self, name: Name | str) -> Job:
+        """Of a prediction, or of events whose ids begin so.
+
+        :raises ProxyError: there is none, or it is gone: it is never made anew.
+        """
         if self._gone.get(name, 0.0) > self.alarms.seconds():
             raise ProxyError("stream_gone", "This prediction is not kept any more. To make it again, send its input without a cursor.")
         raise ProxyError("stream_not_found", "Prediction not found")
 
-    def make(self, name: Name, resume: Resume) -> Job:
+    def make(self, name: Name, resume: Resume, sid: str) -> Job:
         """A new one.
 
+        :param sid: what the ids of its events are to begin with.
         :raises ProxyError: there is no memory for it.
         """
         if not self._space.take(PER_JOB):
             raise ProxyError("at_capacity", "At capacity - no memory for another prediction. Try again later.")
-        job = Job(name, new_sid(), resume, self.alarms, self._space, self._ended)
+        job = Job(name, sid, resume, self.alarms, self._space, self._ended)
         self._jobs[name] = self._by_sid[job.sid] = job
         return job
 

@@ -12,6 +12,7 @@ from txsse.web.events import Encoded, ServerSentEvent, encode
 from txsse.wire.eventstream import comment
 
 if TYPE_CHECKING:
+    from txsse.config.model import Resume
     from txsse.predictions.job import Job
 
 MOST_AT_ONCE: Final = 16 * 1024
@@ -81,9 +82,13 @@ class Reading(AsyncIterator[Encoded]):
     def _tell_gap(self) -> Encoded:
         gap, self._gap = self._gap, 0
         job = self._job
-        if job.resume.on_gap == "skip":
-            return Encoded(comment(f'txsse {{"gap":{gap}}}'))
-        self._over = True
-        text = "SSE stream replay truncated; events were dropped"  # as replicate/cog says it
-        told = {"error": text, "code": "replay_truncated", "skipped": gap, "first": f"{job.sid}.{self._after + 1}"}
-        return Encoded(encode(ServerSentEvent(told, "error")))
+        self._over = job.resume.on_gap == "error"
+        return Encoded(tell_gap(job.resume, job.sid, gap, self._after))
+
+
+def tell_gap(resume: Resume, sid: str, gap: int, after: int) -> bytes:
+    """That so many events up to number *after* are gone. With ``on_gap = "error"`` it is the last that a reader is told."""
+    if resume.on_gap == "skip":
+        return comment(f'txsse {{"gap":{gap}}}')
+    text = "SSE stream replay truncated; events were dropped"  # as replicate/cog says it
+    return encode(ServerSentEvent({"error": text, "code": "replay_truncated", "skipped": gap, "first": f"{sid}.{after + 1}"}, "error"))

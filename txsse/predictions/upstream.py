@@ -84,8 +84,8 @@ class UpstreamModel:
     scope: bytes
     fields: Headers
     _home: Home
-    _request: Request
-    _ident: bytes
+    request: Request
+    ident: bytes
 
     @property
     def streams(self) -> bool:
@@ -132,21 +132,21 @@ class UpstreamModel:
         return streamed(given, members), members
 
     def begin(self, given: tuple[bytes, Members], job: Job) -> Work:
-        home, route, asked = self._home, self.route, self._request
+        home, route, asked = self._home, self.route, self.request
         body, members = given
         path = route.config.match.path.encode("ascii")
         head = RequestHead(b"POST", path, b"HTTP/1.1", [*_FIELDS, *without(end_to_end(asked.head.headers), _NOT_UPSTREAMS)])
         request = attrs.evolve(asked, head=head, body=body, path=path)
         home.strip(request)
         dialect = route.dialect(head.decoded_path)
-        asker = Asker(home.owner, route, request, dialect, job.prediction, members=members, ident=self._ident)
+        asker = Asker(home.owner, route, request, dialect, job.prediction, members=members, ident=self.ident)
         home.conduct(asker)
         if asker.refused is not None:
             raise asker.refused
         return asker
 
     def answered(self, status: int, size: int, error: ProxyError | None) -> None:
-        self._home.account(self._request, self.route, self._ident, status, size, error)
+        self._home.account(self.request, self.route, self.ident, status, size, error)
 
 
 class Upstreams:
@@ -185,7 +185,7 @@ class Upstreams:
             scope=home.scope_of(head.headers, head.path, route.config.cache.scope),
             fields=fields,
             home=home,
-            request=Request(head, b"", peer, bool(request.isSecure()), head.host, _short(head), now, now),
+            request=Request(head, b"", peer, bool(request.isSecure()), head.host, short_path(head), now, now),
             ident=ident,
         )
 
@@ -204,7 +204,7 @@ def streamed(given: bytes, members: Members) -> bytes:
         raise Invalid(("body", "input"), "value is not a valid dict", "type_error.dict") from None
 
 
-def _short(head: RequestHead) -> bytes:
+def short_path(head: RequestHead) -> bytes:
     """The path for the log: whoever knows all of an id may read the prediction of a client without a key."""
     first, mark, id = head.path.partition(b"/predictions/")
     id, slash, more = id.partition(b"/")

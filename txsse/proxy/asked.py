@@ -12,7 +12,7 @@ from txsse.proxy.admission import Members
 from txsse.proxy.resumption import claim_of, scope_or_anonymous
 from txsse.proxy.routes import BoundRoute
 from txsse.proxy.streams import Claim
-from txsse.wire.headers import Headers
+from txsse.wire.headers import Headers, get
 from txsse.wire.http1 import RequestHead
 
 
@@ -45,6 +45,7 @@ class Asked:
     """A request that is to be looked up (``Asking``), and what is needed to answer it.
 
     :param brought: its head and its path as they came, with our key in them.
+    :param anew: its Last-Event-ID is known to be none of ours, though it looks like one.
     """
 
     request: Request
@@ -55,6 +56,7 @@ class Asked:
     brought: tuple[RequestHead, bytes]
     query_key: bytes
     opaque: bool
+    anew: bool = False
 
     @property
     def credentials(self) -> Headers:
@@ -81,4 +83,6 @@ class Asked:
 
     @property
     def claim(self) -> Claim | None:
+        if get(self.credentials, b"idempotency-key") is None:  # whom the request comes from need not be worked out
+            return None
         return claim_of(self.route.name, self.scope, self.credentials)

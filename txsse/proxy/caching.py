@@ -15,7 +15,6 @@ from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 
 from txsse.clock import Alarms
-from txsse.dialects import DIALECTS
 from txsse.errors import ProxyError
 from txsse.metrics import CacheResult, Metrics
 from txsse.proxy.keeping import Keeping
@@ -109,9 +108,9 @@ class Caching:
             return _not_there(found) if control.only_if_cached else found
         if control.no_cache:
             return Found("bypass", "no_cache", question=question if asking.route.config.cache.no_cache_writes else None)
-        entry = yield from self._stored(question, asking, control)
-        if entry is not None:
-            return Found("hit", source=Stored(entry, self._alarms, asking.route.config.cache, by_lines=DIALECTS[entry.dialect].by_lines))
+        stored = yield from self._stored(question, asking, control)
+        if stored is not None:
+            return Found("hit", source=stored)
         if control.only_if_cached:
             return _not_there(Found("miss"))
         run = self.keeping.under_way(question.key) if asking.route.config.cache.coalesce else None
@@ -119,19 +118,19 @@ class Caching:
             return Found("coalesced", source=run)
         return Found("miss", question=question)
 
-    def _stored(self, question: Question, asking: Asking, control: Directives) -> Generator[Deferred[Any] | None, None, Entry | None]:
+    def _stored(self, question: Question, asking: Asking, control: Directives) -> Generator[Deferred[Any] | None, None, Stored | None]:
         while (verdict := self.keeping.verdict(question.key)) is not None:
             yield verdict
         entry = yield from self._get(question.key, control)
         if entry is None and asking.route.config.cache.convert:
             for other in twins(question.digest, streamed=question.streamed, unless_told=asking.dialect.streams_unless_told):
                 twin = yield from self._get(key_of(asking, question.credential, other), control)
-                entry = None if twin is None else converted(twin, question)
-                if entry is not None:
-                    return entry
+                made = None if twin is None else converted(twin, question)
+                if made is not None:
+                    return Stored(made, self._alarms, asking.route.config.cache, own=True)
         if entry is None and self._lookup is not None:
             entry = yield from self._similar(self._lookup, question, control)
-        return entry
+        return None if entry is None else Stored(entry, self._alarms, asking.route.config.cache)
 
     def _get(self, key: bytes, control: Directives) -> Generator[Deferred[Any] | None, None, Entry | None]:
         now = self._wall()

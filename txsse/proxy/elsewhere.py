@@ -14,9 +14,9 @@ from txsse.dialects import DIALECTS, Dialect
 from txsse.errors import CODES, ProxyError
 from txsse.exchange.voice import HoldStatus
 from txsse.proxy.answers import reason_of
-from txsse.proxy.resumable import RETRY
+from txsse.proxy.lasting import RETRY
 from txsse.proxy.resumption import id_notes
-from txsse.proxy.subscription import Follower
+from txsse.proxy.subscription import LITTLE_AT_ONCE, Follower
 from txsse.recordings.numbering import Ids, number, own_id
 from txsse.redis.records import GONE, OWNER_LOST, UNSHARED, Head
 from txsse.wire.http1 import ResponseHead
@@ -137,6 +137,7 @@ class Elsewhere:
 
     held = False
     resumable = True
+    most_at_once = LITTLE_AT_ONCE
 
     def __init__(self, spot: Spot, journal: Journal, readers: Counter[str]) -> None:
         self.spot = spot

@@ -148,7 +148,7 @@ class Proxy:
             strip=self._strip,
         )
         kept = Kept(house, self._store, self._cache_lookup)
-        self.metrics.streams_view = lambda: self.stream_control
+        self.metrics.streams_view = lambda: kept.control if self.keeps_streams or kept.predictions is not None else None
         return kept
 
     def _bind(self, route: model.Route, backends: dict[str, Backend], trusted: TrustedProxies) -> BoundRoute:
@@ -378,7 +378,8 @@ class Proxy:
         if error.code:
             self.metrics.rejections[error.code] += 1
         if not self._reception.stand_in(conductor, error, ours):
-            conductor.tally.bytes_out += send_error(error, request.head, request.path, conductor.route, ours, conductor.downstream)
+            about = (error, request.head, request.path, conductor.route, ours, conductor.downstream)
+            conductor.tally.bytes_out += send_error(*about, dialect=conductor.dialect)
 
     def instead_of_waiting(self, conductor: Conductor) -> Instead | None:
         return self._reception.instead(conductor)

@@ -1,12 +1,13 @@
-"""Asking the other proxies whether one of them has had a request before, which its ``Idempotency-Key`` tells.
+"""Asking the other proxies whether one of them knows what a request is about: has had it before, which its ``Idempotency-Key`` tells, or
+has the prediction that it names.
 
-The question is a GET that carries what the request itself would: the client's credential and its key. So nobody learns more by it than by
-making the request with another body. It is asked of all at the same time, and what is not answered soon is a no.
+The question carries what the request itself would: the client's credential and its key. So nobody learns more by it than by making the
+request with another body. It is asked of all at the same time, and what is not answered soon is a no.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import attrs
@@ -44,17 +45,39 @@ def route_in(path: bytes) -> str | None:
     return path[len(_QUESTION) :].partition(b"&")[0].decode("latin-1") if path.startswith(_QUESTION) else None
 
 
+def has_stream(head: ResponseHead) -> bool:
+    """Is this the head of a yes to :func:`question`?"""
+    return head.status == 204 and get(head.headers, KNOWN) is not None
+
+
+@attrs.frozen
+class Found:
+    """
+    :param way: to the first who knows; ``None``: nobody says so.
+    :param complete: all have answered that were to be asked, as far as it matters.
+    """
+
+    way: BoundRoute | None
+    complete: bool
+
+
 class Inquiry:
     """One question.
 
+    :param asked: it; without a body.
+    :param knows: tells a yes by its head.
     :param ident: its X-Request-Id.
     :ivar answer: the way to the first who knows; ``None``: nobody does. Never fails.
     :ivar silent: after that, the ways to those who had no answer in time.
+    :ivar failed: there are some who had none and never will.
     """
 
-    def __init__(self, asked: Request, ident: bytes, alarms: Alarms) -> None:
-        self.answer: Deferred[BoundRoute | None] = Deferred()
+    def __init__(self, asked: Request, knows: Callable[[ResponseHead], bool], ident: bytes, alarms: Alarms) -> None:
+        self.answer: Deferred[BoundRoute | None] = Deferred(lambda _: self._stop())
         self.silent: list[BoundRoute] = []
+        self.failed = False
+        self.knows = knows
+        self.method = asked.head.method
         self._asked = asked
         self._ident = ident
         self._waiting: dict[_Asking, None] = {}
@@ -80,11 +103,14 @@ class Inquiry:
         self._end(None)
 
     def _end(self, way: BoundRoute | None) -> None:
+        self._stop()
+        self.answer.callback(way)
+
+    def _stop(self) -> None:
         self._alarm.cancel()
         waiting, self._waiting = self._waiting, {}
         for each in waiting:
             each.stop()
-        self.answer.callback(way)
 
 
 class _Asking:
@@ -99,7 +125,7 @@ class _Asking:
     def ask(self, *, fresh: bool = False) -> None:
         server = self.way.backend.servers.pick()
         head = self._inquiry.head_for(self.way, server.authority)
-        self._dispatch = server.pool.dispatch(head, b"", b"GET", self, fresh=fresh)
+        self._dispatch = server.pool.dispatch(head, b"", self._inquiry.method, self, fresh=fresh)
 
     def stop(self) -> None:
         if self._dispatch is not None:
@@ -110,7 +136,7 @@ class _Asking:
     def uncork(self) -> None: ...
 
     def response_started(self, head: ResponseHead) -> None:
-        self._known = head.status == 204 and get(head.headers, KNOWN) is not None
+        self._known = self._inquiry.knows(head)
 
     def body_received(self, data: bytes) -> None: ...
 
@@ -121,4 +147,5 @@ class _Asking:
         if failed.fault is Fault.STALE:  # it tells nothing of the peer: once more, on a fresh connection
             self.ask(fresh=True)
         else:
+            self._inquiry.failed = True
             self._inquiry.heard(self, known=False)

@@ -79,9 +79,9 @@ class Keeping:
         return len(self._runs)
 
     def under_way(self, key: bytes) -> Run | None:
-        """The last run that was begun for it, unless what it answers is for one client alone."""
+        """The last run that was begun for it, unless what it answers is for one client alone, or too much already."""
         runs = self._runs.get(key)
-        return None if runs is None or _for_one(runs[-1]) else runs[-1]
+        return None if runs is None or _for_one(runs[-1]) or _too_long(runs[-1]) else runs[-1]
 
     def verdict(self, key: bytes) -> Deferred[None] | None:
         """Fires when an answer that is being looked through has been kept or not; ``None``: there is none."""
@@ -118,6 +118,9 @@ class Keeping:
         self._supersede(run, question.key)
         body, ends, times = run.recording.joined()
         run.let_go()
+        if len(body) > run.home.config.cache.max_entry:  # what is kept to be come back to may be longer
+            self._metrics.cache_refusals["too_large"] += 1
+            return
         entry = Entry(
             question.key,
             question.route,
@@ -237,6 +240,10 @@ def _for_one(run: Run) -> bool:
     if run.head is None or scope == "credential":
         return False
     return objection_to(run.head) in ("no_store", "vary") or bool(_varies(run.head, scope))
+
+
+def _too_long(run: Run) -> bool:
+    return not run.resumable and run.recording.held > run.home.config.cache.max_entry
 
 
 def _varies(head: ResponseHead, scope: str) -> str:

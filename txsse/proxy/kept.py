@@ -24,6 +24,8 @@ from txsse.proxy.streams import Streams
 from txsse.recordings.opening import open_store
 
 if TYPE_CHECKING:
+    from txsse.predictions.elsewhere import Elsewhere
+    from txsse.predictions.job import Job
     from txsse.predictions.upstream import Upstreams
     from txsse.proxy.shared import Shared
     from txsse.recordings.lookup import CacheLookup
@@ -43,7 +45,8 @@ class Kept:
 
     def __init__(self, house: House, configuration: Configuration, cache_lookup: CacheLookup | None) -> None:
         self._house = house
-        metrics, alarms, node = house.metrics, house.alarms, configuration.server.node
+        metrics, alarms = house.metrics, house.alarms
+        node = self._node = configuration.server.node
         opened = self._opened = open_store(configuration, house.reactor)
         caching = Caching(opened.store, metrics, alarms, house.cooperator, time.time, opened.quota, cache_lookup)
         self.streams = Streams(alarms, self._count_resume)
@@ -51,7 +54,7 @@ class Kept:
         self._shared = self._share(node, caching)
         self._peers = self._make_peers(configuration.server)
         resumption = Resumption(self.streams, self._count_resume, node)
-        self.control = StreamControl(resumption, self._peers, self._shared, alarms, time.time, self._routes, house.scope_of)
+        self.control = StreamControl(resumption, self._peers, self._shared, alarms, time.time, self._routes, house.scope_of, self._jobs)
         self.returning = Returning(house, resumption, self._peers, self._shared)
         self.recorded = RecordedRequests(house, caching, resumption, opened.quota, self.returning, self._shared)
         self.predictions: Upstreams | None = None
@@ -75,6 +78,9 @@ class Kept:
             return None
         trusted = TrustedProxies.parse(server.trusted_proxies)
         return Peers(server.node, server.peers, self._house.backend, self._house.instance, trusted)
+
+    def _jobs(self) -> Iterable[Job]:
+        return () if self.predictions is None else self.predictions.jobs
 
     def _routes(self) -> Iterable[BoundRoute]:
         return self._house.table().routes
@@ -100,7 +106,7 @@ class Kept:
 
         house, quota = self._house, self._opened.quota
         sender = Sender(webhooks, house.reactor, house.alarms)
-        jobs = Jobs(house.alarms, quota)
+        jobs = Jobs(house.alarms, quota, self._other_predictions())
         quota.attach(jobs)
         home = Home(
             owner=house.owner,
@@ -115,12 +121,23 @@ class Kept:
         )
         return Upstreams(home, jobs), sender
 
+    def _other_predictions(self) -> Elsewhere | None:
+        if self._shared is not None:
+            from txsse.predictions.shared import SharedPredictions
+
+            return SharedPredictions(self._shared, self._node)
+        if self._peers is not None:
+            from txsse.predictions.peers import PeerPredictions
+
+            return PeerPredictions(self._house, self._peers)
+        return None
+
     # -- the end
 
     def closing(self) -> None:
         """Who reads a stream is about to be sent away, and will come back."""
         for run in self.streams:
-            run.closing = True
+            run.closes()
 
     @property
     def is_read_elsewhere(self) -> bool:

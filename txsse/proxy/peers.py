@@ -24,7 +24,7 @@ from txsse.exchange.table import State
 from txsse.interfaces import Failed, Fault, Request
 from txsse.proxy.forwarded import TrustedProxies
 from txsse.proxy.forwarder import Forwarder
-from txsse.proxy.inquiry import Inquiry, question
+from txsse.proxy.inquiry import Found, Inquiry, has_stream, question
 from txsse.proxy.routes import BoundRoute
 from txsse.recordings.courses import is_error
 from txsse.upstream.backend import Backend
@@ -146,16 +146,25 @@ class Peers:
         :param request: with the client's credential.
         :param route: the name of the one that it met.
         """
+        return self.inquire(question(request, route), has_stream, ident, alarms).addCallback(lambda found: found.way)
+
+    def inquire(self, asked: Request, knows: Callable[[ResponseHead], bool], ident: bytes, alarms: Alarms) -> Deferred[Found]:
+        """Ask all at once, but for those that had no answer lately; see :meth:`who_knows` for when it fires.
+
+        :param asked: has no body.
+        :param knows: tells a yes by its head.
+        """
         now = alarms.seconds()
         ways = [way for way in self._routes.values() if self._silent.get(way.name, now) <= now]
+        left_out = len(ways) < len(self._routes)
         if not ways:
-            return succeed(None)
-        inquiry = Inquiry(question(request, route), ident, alarms)
+            return succeed(Found(None, complete=not left_out))
+        inquiry = Inquiry(asked, knows, ident, alarms)
         inquiry.ask(ways)
 
-        def done(way: BoundRoute | None) -> BoundRoute | None:
+        def done(way: BoundRoute | None) -> Found:
             self._silent.update((each.name, alarms.seconds() + PAUSE) for each in inquiry.silent)
-            return way
+            return Found(way, complete=not (left_out or inquiry.silent or inquiry.failed))
 
         return inquiry.answer.addCallback(done)
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from txsse.clock import Alarm, Alarms
 from txsse.config.model import Cache
+from txsse.dialects import DIALECTS
 from txsse.dialects.usage import Usage
 from txsse.errors import ProxyError
 from txsse.exchange.voice import HoldStatus
@@ -21,20 +22,28 @@ _EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n?")
 _LINE_END: Final = re.compile(rb"\n")
 
 
+def head_of(entry: Entry) -> ResponseHead:
+    headers = list(entry.headers)
+    if not entry.streamed:
+        headers.append((b"Content-Length", b"%d" % len(entry.body)))
+    return ResponseHead(200, b"OK", b"HTTP/1.1", headers)
+
+
 class Stored:
     """An entry of a cache as a :class:`~txsse.proxy.reader.Source`.
 
-    :param by_lines: its stream is lines of JSON.
+    :param own: it was made for this request, and is not what the cache keeps.
     """
 
     held = False
     resumable = False
+    most_at_once = MOST_AT_ONCE
 
-    def __init__(self, entry: Entry, alarms: Alarms, cache: Cache, *, by_lines: bool) -> None:
+    def __init__(self, entry: Entry, alarms: Alarms, cache: Cache, *, own: bool = False) -> None:
         self.entry = entry
+        self.own = own
         self._alarms = alarms
         self._cache = cache
-        self._by_lines = by_lines
 
     def join(self, follower: Follower) -> None: ...
 
@@ -46,7 +55,7 @@ class Stored:
     def stop_waiting(self, follower: Follower) -> None: ...
 
     def subscribe(self, follower: Follower) -> Playback:
-        return Playback(self.entry, follower, self._alarms, self._schedule())
+        return Playback(self.entry, follower, self._alarms, self.schedule())
 
     def hold_status(self) -> HoldStatus:
         return HoldStatus("", "stored", 0)
@@ -60,13 +69,13 @@ class Stored:
     def before_error(self, error: ProxyError | None, ids: Ids) -> bytes:
         return b""
 
-    def _schedule(self) -> tuple[array[int], array[float]] | None:
+    def schedule(self) -> tuple[array[int], array[float]] | None:
         """Where each piece ends and when it is due, in seconds from the first; ``None``: all at once."""
         entry, cache = self.entry, self._cache
         if cache.replay == "instant" or not entry.streamed:
             return None
         if cache.replay == "fixed":
-            pattern = _LINE_END if self._by_lines else _EVENT_END
+            pattern = _LINE_END if DIALECTS[entry.dialect].by_lines else _EVENT_END
             ends = array("I", (match.end() for match in pattern.finditer(entry.body)))
             if not ends or ends[-1] != len(entry.body):
                 ends.append(len(entry.body))
@@ -102,11 +111,8 @@ class Playback:
         entry, follower = self._entry, self._follower
         if follower is None:
             return
-        headers = list(entry.headers)
-        if not entry.streamed:
-            headers.append((b"Content-Length", b"%d" % len(entry.body)))
         follower.cork()
-        follower.response_started(ResponseHead(200, b"OK", b"HTTP/1.1", headers))
+        follower.response_started(head_of(entry))
         self._playing = False
         self._play()
         follower.uncork()

@@ -19,7 +19,7 @@ from txsse.exchange.voice import HoldStatus
 from txsse.proxy.answers import objection_to
 from txsse.proxy.conductor import Conductor
 from txsse.proxy.cors import shared_anew
-from txsse.proxy.subscription import LITTLE_AT_ONCE, MOST_AT_ONCE, Follower
+from txsse.proxy.subscription import MOST_AT_ONCE, Follower
 from txsse.recordings.numbering import Ids
 from txsse.wire.headers import Headers, get, without
 from txsse.wire.http1 import ResponseHead
@@ -55,6 +55,10 @@ class Source(Protocol):
     @property
     def resumable(self) -> bool:
         """Who leaves can come back and go on with it."""
+
+    @property
+    def most_at_once(self) -> int:
+        """Bytes that a reader is handed at a time of what is there already."""
 
     @property
     def held(self) -> bool:
@@ -130,7 +134,7 @@ class Reader(Conductor):
     def begin(self) -> None:
         source = self.source
         source.join(self)
-        if source.resumable:
+        if source.most_at_once < MOST_AT_ONCE:
             self.downstream.hold_little()
         self._drive(ev.Begin(not source.held))
 
@@ -142,7 +146,7 @@ class Reader(Conductor):
 
     def response_started(self, head: ResponseHead) -> None:
         if self.asked and self.cache == "miss" and (reason := objection_to(head)):
-            self.notes = cache_notes("uncacheable", reason)
+            self.notes = [*cache_notes("uncacheable", reason), *without(self.notes, (b"x-txsse-cache",))]
         if self._comes_back:
             head = shared_anew(head, self.request.head.headers, self.home.config.cors_origins)
         if self.source.resumable and get(head.headers, b"location") is not None:
@@ -168,7 +172,7 @@ class Reader(Conductor):
                     self._relayed(out, now)
         except Exception:
             self.broke()  # it is this reader's bug alone, not that of all who read the same
-        if self._starting and self.tally.relayed >= (LITTLE_AT_ONCE if self.source.resumable else MOST_AT_ONCE):
+        if self._starting and self.tally.relayed >= self.source.most_at_once:
             self._starting = False
             self._take_breath()
 

@@ -20,16 +20,18 @@ from txsse.proxy.conductor import Conductor
 from txsse.proxy.cors import cors_headers
 from txsse.proxy.forwarder import Forwarder
 from txsse.proxy.house import House
-from txsse.proxy.reader import cache_notes
+from txsse.proxy.lasting import Lasting
+from txsse.proxy.playback import Stored
+from txsse.proxy.reader import Source, cache_notes
 from txsse.proxy.resumable import ResumableRun
 from txsse.proxy.resumption import Resumption, body_hash, responds_async, stream_notes, summary, wants_ids
 from txsse.proxy.returning import Returning, reader_of
 from txsse.proxy.routes import BoundRoute
 from txsse.proxy.run import Run
+from txsse.proxy.telling import Telling
 from txsse.recordings.cursor import ours
-from txsse.recordings.entry import Entry
 from txsse.recordings.numbering import Ids
-from txsse.recordings.recording import Space
+from txsse.recordings.recording import Space, room_for
 from txsse.wire.headers import Headers, without
 
 if TYPE_CHECKING:
@@ -125,16 +127,19 @@ class RecordedRequests:
             self._house.refuse(error, asked.request, asked.downstream)
             return NOBODY
 
+    def _anew(self, asked: Asked) -> Exchange:
+        return self.open(attrs.evolve(asked, anew=True))
+
     def _go_on(self, asked: Asked) -> Exchange | None:
         """:raises ProxyError: it cannot."""
-        named = ours(asked.request.head.headers)
-        if named is not None and (abroad := self._returning.abroad(asked, named[0].decode("ascii"), named[1])) is not None:
+        named = None if asked.anew else ours(asked.request.head.headers)
+        if named is not None and (abroad := self._returning.abroad(asked, named[0].decode("ascii"), named[1], self._anew)) is not None:
             return abroad
-        found = self._resumption.earlier(asked.request, asked.claim, asked.scope_as)
+        found = self._resumption.earlier(asked.request, asked.claim, asked.scope_as, anew=asked.anew)
         if found is None:
             return None
         if asked.streaming and named is None and responds_async(asked.request.head.headers):
-            return self._let_run(found[0], asked)
+            return self._let_run(found[0], asked, stream_notes(found[0]))
         return self._returning.go_on(*found, asked.request, asked.downstream, asked.traits)
 
     def _answer(self, asked: Asked, looked: Looked) -> Exchange:
@@ -149,38 +154,56 @@ class RecordedRequests:
         if found is not None and found.error is not None:
             self._house.refuse(found.error, asked.request, asked.downstream, notes=cache_notes(found.result, found.reason, None))
             return NOBODY
-        source = None if found is None else found.source
-        asks = source is None and self._records(asked, found)
-        if asks:
-            source = self._run(asked, looked)
-        if isinstance(source, ResumableRun) and asked.streaming and responds_async(asked.request.head.headers):
-            return self._let_run(source, asked)
         notes: Headers = []
         if found is not None:
-            entry = getattr(source, "entry", None)
-            notes = cache_notes(found.result, found.reason, self._caching.age(entry) if isinstance(entry, Entry) else None)
+            age = self._caching.age(found.source.entry) if isinstance(found.source, Stored) else None
+            notes = cache_notes(found.result, found.reason, age)
+        source, asks = self._source(asked, looked)
+        numbers = Ids.NONE
+        if isinstance(source, Lasting):
+            notes += stream_notes(source)
+            if asked.streaming and responds_async(asked.request.head.headers):
+                return self._let_run(source, asked, notes)
+            numbers = wants_ids(asked.route.config.resume.mode, asked.request, asked.dialect)
         if source is None:
             conductor: Conductor = Forwarder(self._house.owner, asked.route, asked.request, asked.downstream, asked.dialect, **asked.traits)
         else:
-            resumes = isinstance(source, ResumableRun)
-            numbers = wants_ids(asked.route.config.resume.mode, asked.request, asked.dialect) if resumes else Ids.NONE
             about = (asked.request, asked.downstream, asked.dialect, asked.route, asked.traits)
             conductor = reader_of(self._house.owner, source, *about, asked=asks, numbers=numbers)
-            if isinstance(source, ResumableRun):
-                notes += stream_notes(source)
         conductor.cache = "" if found is None else found.result
         conductor.notes = notes
         return self._house.conduct(conductor)
 
+    def _source(self, asked: Asked, looked: Looked) -> tuple[Source | None, bool]:
+        """What is read by who *asked*, ``None`` if it is simply forwarded; and whether that was begun for it."""
+        source = None if looked.found is None else looked.found.source
+        if source is None:
+            return (self._run(asked, looked), True) if self._records(asked, looked.found) else (None, False)
+        if isinstance(source, Stored) and self._lasts(asked):
+            return self._tell(source, asked, looked), False
+        return source, False
+
     def _records(self, asked: Asked, found: Found | None) -> bool:
         """Is it to be a run?"""
         keeps = found is not None and found.question is not None
-        comes_back = asked.route.resumes and (asked.streaming or asked.claim is not None)
-        if not keeps and not comes_back:
+        if not keeps and not self._lasts(asked):
             return False
         # What is sent in place of a wait nobody is to follow.
         stand_ins, route = asked.route.stand_ins, asked.route
         return stand_ins is None or route.backend.ready or stand_ins.holds(asked.request, streaming=asked.streaming)
+
+    def _lasts(self, asked: Asked) -> bool:
+        """Is what answers it to be come back to?"""
+        return asked.route.resumes and (asked.streaming or asked.claim is not None)
+
+    def _tell(self, stored: Stored, asked: Asked, looked: Looked) -> Telling:
+        streams, alarms, now = self._resumption.streams, self._house.alarms, self._caching.now
+        about = (stored, asked.route, asked.dialect, alarms, self._space, streams.ended)
+        telling = Telling(*about, sid=looked.sid, scope=asked.scope, created=now)
+        claim = asked.claim
+        streams.add(telling, claim, b"" if claim is None else body_hash(asked.request.body))
+        telling.begin()
+        return telling
 
     def _run(self, asked: Asked, looked: Looked) -> Run:
         traits, route, found = asked.traits, asked.route, looked.found
@@ -189,7 +212,7 @@ class RecordedRequests:
         if route.resumes and asked.streaming and responds_async(request.head.headers):  # we do: upstream is not to do so as well
             request = attrs.evolve(request, head=attrs.evolve(request.head, headers=without(request.head.headers, (b"prefer",))))
         about = (self._house.owner, self, route, request, asked.dialect)
-        limit = max(route.config.cache.max_entry if route.caches else 0, route.config.resume.max_bytes if route.resumes else 0)
+        limit = max(room_for(route.config.cache.max_entry) if route.caches else 0, route.config.resume.max_bytes if route.resumes else 0)
         more: Any = {
             "streaming": traits["streaming"],
             "members": traits["members"],
@@ -198,7 +221,7 @@ class RecordedRequests:
             "space": self._space,
         }
         run: Run
-        if route.resumes and (asked.streaming or asked.claim is not None):
+        if self._lasts(asked):
             resumable = run = ResumableRun(*about, sid=looked.sid, scope=asked.scope, created=self._caching.now, **more)
             if self._shared is not None and asked.streaming:
                 self._shared.share(resumable, looked.held)
@@ -211,7 +234,7 @@ class RecordedRequests:
         run.begin()
         return run
 
-    def _let_run(self, run: ResumableRun, asked: Asked) -> Exchange:
+    def _let_run(self, run: Lasting, asked: Asked, notes: Headers) -> Exchange:
         """Nobody waits for it (RFC 7240 section 4.1)."""
         if run.error is not None and run.head is None:  # it was turned away at once
             self._house.refuse(run.error, asked.request, asked.downstream, asked.dialect)
@@ -222,7 +245,7 @@ class RecordedRequests:
             (b"Content-Type", b"application/json"),
             (b"Content-Length", b"%d" % len(body)),
             (b"Preference-Applied", b"respond-async"),
-            *stream_notes(run),
+            *notes,
             (b"X-Request-Id", asked.traits["request_id"]),
             *cors_headers(asked.request.head.headers, asked.route.config.cors_origins),
         ]
@@ -244,7 +267,8 @@ class RecordedRequests:
 
     def run_over(self, run: Run) -> None:
         self._caching.keeping.run_over(run)
-        self._resumption.streams.ended(run)
+        if isinstance(run, ResumableRun):
+            self._resumption.streams.ended(run)
         self._metrics.reading[run.home.name] += 1
 
 

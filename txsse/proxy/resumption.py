@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from txsse.dialects import Dialect
 from txsse.errors import ProxyError
 from txsse.interfaces import Request
-from txsse.proxy.resumable import ResumableRun
+from txsse.proxy.lasting import Lasting
 from txsse.proxy.streams import Claim, Streams, new_sid, not_found, nothing_kept
 from txsse.recordings.canonical import Uncacheable
 from txsse.recordings.cursor import BadCursor, Cursor, is_mangled, is_sid, ours, parameters, parse_cursor
@@ -78,17 +78,17 @@ def id_notes(sid: str) -> Headers:
     return [(b"X-Txsse-Stream", name), (b"Location", PATH + name), (b"Access-Control-Expose-Headers", EXPOSED)]
 
 
-def stream_notes(run: ResumableRun) -> Headers:
+def stream_notes(run: Lasting) -> Headers:
     return id_notes(run.sid)
 
 
-def state_of(run: ResumableRun) -> str:
+def state_of(run: Lasting) -> str:
     if not run.over:
         return "live"
     return "error" if run.error is not None or (run.head is not None and run.head.status >= 400) else "done"
 
 
-def summary(run: ResumableRun) -> dict[str, Any]:
+def summary(run: Lasting) -> dict[str, Any]:
     """A stream's state as JSON. Its id is in it: this is for its owner."""
     recording = run.recording
     state = "waiting" if not run.over and run.head is None else state_of(run)
@@ -113,7 +113,7 @@ def summary(run: ResumableRun) -> dict[str, Any]:
     return found | ({"model": model} if model else {})
 
 
-def place_notes(run: ResumableRun, gap: int) -> Headers:
+def place_notes(run: Lasting, gap: int) -> Headers:
     """Where in it the reader is."""
     notes = [
         (b"X-Stream-State", state_of(run).encode()),
@@ -155,7 +155,7 @@ class Resumption:
     def new_sid(self) -> str:
         return new_sid(self._node)
 
-    def find(self, sid: str, scopes: Callable[[str], bytes]) -> ResumableRun:
+    def find(self, sid: str, scopes: Callable[[str], bytes]) -> Lasting:
         """The stream of this id, for whoever made it.
 
         :param scopes: whom the request comes from, in terms of ``cache.scope``.
@@ -163,16 +163,26 @@ class Resumption:
         """
         return self.streams.find(sid, scopes(self.streams.setting(sid)))
 
-    def earlier(self, request: Request, claim: Claim | None, scopes: Callable[[str], bytes]) -> tuple[ResumableRun, Cursor] | None:
+    def earlier(
+        self, request: Request, claim: Claim | None, scopes: Callable[[str], bytes], *, anew: bool = False
+    ) -> tuple[Lasting, Cursor] | None:
         """The stream that a request means which looks like a new one.
 
+        A GET that names one that nobody knows is a new one after all: a browser's EventSource would never come back if it were refused,
+        and it may be an id of another proxy's behind us.
+
+        :param anew: that has been found out already.
         :raises ProxyError: it means one that is not there any more, or says in no way that can be understood where in it: it is never
             asked anew.
         """
-        named = ours(request.head.headers)
+        named = None if anew else ours(request.head.headers)
         if named is not None:
             sid, after = named
-            return self.find(sid.decode("ascii"), scopes), Cursor(after)
+            try:
+                return self.find(sid.decode("ascii"), scopes), Cursor(after)
+            except ProxyError as error:
+                if request.head.method != b"GET" or error.code != "stream_not_found":
+                    raise
         if is_mangled(request.head.headers):
             raise self._bad_cursor(_UNKNOWN_ID)
         if claim is None:
@@ -194,7 +204,7 @@ class Resumption:
         self._count("bad_cursor")
         return ProxyError("bad_cursor", text)
 
-    def place(self, run: ResumableRun, cursor: Cursor) -> tuple[int, int] | None:
+    def place(self, run: Lasting, cursor: Cursor) -> tuple[int, int] | None:
         """After which event a reader goes on, and how many are missing before that; ``None``: it has all, and the stream is over.
 
         :raises ProxyError: it cannot.

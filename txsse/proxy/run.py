@@ -19,7 +19,7 @@ from txsse.exchange.table import State
 from txsse.interfaces import Failed, Fault, Request
 from txsse.proxy.audience import Audience
 from txsse.proxy.forwarder import NOWHERE, Forwarder
-from txsse.proxy.subscription import Follower, Subscription
+from txsse.proxy.subscription import MOST_AT_ONCE, Follower, Subscription
 from txsse.recordings.numbering import Ids
 from txsse.recordings.recording import Recording, Space
 from txsse.wire.http1 import ResponseHead
@@ -77,6 +77,7 @@ class Run(Forwarder):
 
     records = True
     resumable: ClassVar[bool] = False
+    most_at_once: ClassVar[int] = MOST_AT_ONCE
 
     def __init__(
         self,

@@ -62,7 +62,7 @@ class Shared:
     def __init__(self, link: RedisLink, journal: Journal, routes: Callable[[], Iterable[BoundRoute]], count: Callable[[str], None]) -> None:
         self.journal = journal
         self.losses: Counter[str] = Counter()
-        self._link = link
+        self.link = link
         self._claims = Claims(link, journal.name)
         self._routes = routes
         self._count = count
@@ -116,7 +116,7 @@ class Shared:
 
     def open(self, sid: str) -> Deferred[Found | ProxyError | None]:
         """Look for another machine's stream; an error if nobody can say whether there is one."""
-        return self.journal.open(sid).addErrback(lambda _: _unreachable())
+        return self.journal.open(sid).addErrback(lambda _: unreachable())
 
     def cancel(self, sid: str) -> Deferred[object]:
         """Ask its machine to end it; fires when that was asked, or cannot be."""
@@ -201,19 +201,19 @@ class Shared:
 
     @property
     def up(self) -> bool:
-        return self._link.available
+        return self.link.available
 
     @property
     def trouble(self) -> str:
-        return self._link.trouble
+        return self.link.trouble
 
     @property
     def timeouts(self) -> int:
-        return self._link.timeouts
+        return self.link.timeouts
 
     @property
     def refusals(self) -> Counter[str]:
-        return self._link.refusals
+        return self.link.refusals
 
     @property
     def owned(self) -> int:
@@ -285,7 +285,8 @@ def _is_answer(found: Found) -> bool:
     return terminal is None or (is_own(terminal) and (not terminal.code or found.last > 0))
 
 
-def _unreachable() -> ProxyError:
+def unreachable() -> ProxyError:
+    """Nobody can say."""
     text = "The store that streams are shared through cannot be reached now. Try again in a moment."
     return ProxyError("upstream_unavailable", text, status=503)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
+from heapq import merge
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -13,8 +14,8 @@ from twisted.logger import Logger
 from txsse.clock import Alarms
 from txsse.errors import ProxyError
 from txsse.logs import shown
+from txsse.proxy.lasting import Lasting
 from txsse.proxy.peers import HOP, Peers
-from txsse.proxy.resumable import ResumableRun
 from txsse.proxy.resumption import Resumption, id_notes, place_notes, state_of, stream_notes, summary
 from txsse.proxy.routes import BoundRoute
 from txsse.proxy.streams import not_found
@@ -24,6 +25,7 @@ from txsse.wire.headers import Headers, get
 from txsse.wire.http1 import RequestHead
 
 if TYPE_CHECKING:
+    from txsse.predictions.job import Job
     from txsse.proxy.shared import Shared
     from txsse.redis.journal import Found
 
@@ -38,7 +40,7 @@ class OwnStream:
 
     _log = Logger()
 
-    def __init__(self, run: ResumableRun) -> None:
+    def __init__(self, run: Lasting) -> None:
         self._run = run
 
     @property
@@ -127,6 +129,7 @@ class StreamControl:
         wall: Callable[[], float],
         routes: Callable[[], Iterable[BoundRoute]],
         scope: Callable[[Headers, bytes, str], bytes],
+        jobs: Callable[[], Iterable[Job]] = tuple,
     ) -> None:
         self._resumption = resumption
         self._streams = resumption.streams
@@ -136,6 +139,7 @@ class StreamControl:
         self._wall = wall
         self._routes = routes
         self._scope = scope
+        self._jobs = jobs
 
     # -- for their owners
 
@@ -160,29 +164,52 @@ class StreamControl:
 
     @property
     def kept(self) -> int:
-        return len(self._streams)
+        return len(self._streams) + len([*self._jobs()])
 
     @property
     def live(self) -> int:
-        return self._streams.live
+        return self._streams.live + sum(not job.over for job in self._jobs())
 
     @property
     def size(self) -> int:
-        return sum(run.recording.size for run in self._streams)
+        return sum(run.recording.size for run in self._streams) + sum(job.size for job in self._jobs())
 
     def glimpses(self) -> Iterable[StreamGlimpse]:
-        return map(self._glimpse, reversed(list(self._streams)))
+        runs, jobs = map(self._glimpse, reversed([*self._streams])), map(self._glimpse_of, reversed([*self._jobs()]))
+        return merge(runs, jobs, key=lambda each: each.age)
 
     def end(self, sid: str) -> Sequence[StreamGlimpse]:
         runs = [run for run in self._streams if run.sid.startswith(sid)]
-        if len(runs) == 1 and not runs[0].over:
-            self._log.info("stream {stream} of route {route} is ended by the operator", stream=shown(runs[0].sid), route=runs[0].home.name)
-            runs[0].cancel(ProxyError("cancelled", "The stream was ended by the operator of this proxy."))
-        return [*map(self._glimpse, runs)]
+        jobs = [job for job in self._jobs() if job.sid.startswith(sid)]
+        found = [*map(self._glimpse, runs), *map(self._glimpse_of, jobs)]
+        if len(found) != 1 or found[0].state in ("done", "error"):
+            return found
+        self._log.info("{kind} {sid} of route {route} is ended by the operator", kind=found[0].kind, sid=found[0].sid, route=found[0].route)
+        for run in runs:
+            run.cancel(ProxyError("cancelled", "The stream was ended by the operator of this proxy."))
+        for job in jobs:
+            job.cancel()
+        return [*map(self._glimpse, runs), *map(self._glimpse_of, jobs)]
 
-    def _glimpse(self, run: ResumableRun) -> StreamGlimpse:
+    def _glimpse_of(self, job: Job) -> StreamGlimpse:
+        backend = next((route.backend for route in self._routes() if route.name == job.name.model), None)
+        return StreamGlimpse(
+            kind="prediction",
+            sid=shown(job.sid),
+            route=job.name.model,
+            state="waiting" if job.prediction.status == "starting" else job.state,
+            upstream="" if backend is None else backend.state,
+            age=self._alarms.seconds() - job.created,
+            first=job.first,
+            last=job.last,
+            size=job.size,
+            readers=job.followers,
+        )
+
+    def _glimpse(self, run: Lasting) -> StreamGlimpse:
         recording = run.recording
         return StreamGlimpse(
+            kind="stream",
             sid=shown(run.sid),
             route=run.home.name,
             state="waiting" if not run.over and run.head is None else state_of(run),

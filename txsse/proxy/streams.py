@@ -9,21 +9,21 @@ from __future__ import annotations
 import base64
 import hmac
 import secrets
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import attrs
 
 from txsse.clock import Alarm, Alarms
 from txsse.errors import ProxyError
-from txsse.proxy.resumable import ResumableRun
-from txsse.proxy.run import Run
+from txsse.proxy.lasting import Lasting
 
 REMEMBERED: Final = 600.0
 """Seconds for which the id of a forgotten stream is remembered."""
 MOST_REMEMBERED: Final = 10_000
-PER_STREAM: Final = 4096
-"""Bytes that a stream which is over takes besides its recording."""
+MOST_HITS: Final = 1000
+"""Answers of the cache that are kept as streams when they have been told. Each takes a little memory, which it takes from the cache."""
 MOST_LIVE: Final = 1000
 """Streams that may run at a time where nobody says otherwise."""
 
@@ -44,7 +44,7 @@ class _Kept:
     :param forgetting: set once it is over, as is *size*.
     """
 
-    run: ResumableRun
+    run: Lasting
     claim: Claim | None
     body: bytes
     size: int = 0
@@ -79,39 +79,49 @@ class Streams:
         self._alarms = alarms
         self._count = count
         self._kept: dict[str, _Kept] = {}
-        self._over: dict[str, None] = {}  # the first one to end first
+        self._over: OrderedDict[str, None] = OrderedDict()  # in the order in which they go: the first one to end first
+        self._hits: dict[str, None] = {}  # of those
         self._gone: dict[str, _Gone] = {}
         self._claims: dict[Claim, _Kept] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def __iter__(self) -> Iterator[ResumableRun]:
-        return iter([kept.run for kept in self._kept.values()])
+    def __iter__(self) -> Iterator[Lasting]:
+        return iter([kept.run for sid in list(self._kept) if (kept := self._look(sid)) is not None])
 
     @property
     def live(self) -> int:
         """How many of them are not over."""
         return len(self._kept) - len(self._over)
 
-    def add(self, run: ResumableRun, claim: Claim | None = None, body: bytes = b"") -> None:
+    def add(self, run: Lasting, claim: Claim | None = None, body: bytes = b"") -> None:
         """*run* can be found from now on; *claim* leads to it for whoever sends the same *body* (a hash)."""
         if self.live >= self.most_live:
-            self._end_an_orphan()
+            self._end_an_orphan(only_hits=run.is_hit)
         kept = self._kept[run.sid] = _Kept(run, claim, body)
         if claim is not None:
             self._claims[claim] = kept
 
-    def _end_an_orphan(self) -> None:
-        """The oldest."""
+    def _end_an_orphan(self, *, only_hits: bool) -> None:
+        """The oldest. What an upstream works for does not make room for a hit."""
         for kept in self._kept.values():
-            if kept.run.orphaned:
+            if kept.run.orphaned and (kept.run.is_hit or not only_hits):
                 kept.run.cancel(ProxyError("cancelled", "The stream was ended: nobody read it, and there were too many."))
                 return
 
     def knows(self, sid: str) -> bool:
         """It is kept here, or was."""
         return sid in self._kept or sid in self._gone
+
+    def _look(self, sid: str) -> _Kept | None:
+        """What is kept under this id, as it stands by now."""
+        kept = self._kept.get(sid)
+        if kept is None or kept.run.refresh():
+            return kept
+        if sid in self._kept:
+            self.forget(sid)
+        return None
 
     def setting(self, sid: str) -> str:
         """What decides whom the stream belongs to, as in ``cache.scope``."""
@@ -120,12 +130,12 @@ class Streams:
             return kept.run.home.config.cache.scope
         return self._gone[sid].setting if sid in self._gone else "credential"
 
-    def find(self, sid: str, scope: bytes | None) -> ResumableRun:
+    def find(self, sid: str, scope: bytes | None) -> Lasting:
         """The stream of this id, if *scope* made it (``None``: the operator asks).
 
         :raises ProxyError: there is none for this caller, or it is gone.
         """
-        kept = self._kept.get(sid)
+        kept = self._look(sid)
         if kept is not None and (scope is None or hmac.compare_digest(kept.run.scope, scope)):
             return kept.run
         gone = self._gone.get(sid)
@@ -137,35 +147,43 @@ class Streams:
 
     def is_claimed(self, claim: Claim) -> bool:
         """An earlier request with the same key, and whatever body, has made a stream."""
-        return claim in self._claims
+        kept = self._claims.get(claim)
+        return kept is not None and self._look(kept.run.sid) is not None
 
-    def claimed(self, claim: Claim, body: bytes) -> ResumableRun | None:
+    def claimed(self, claim: Claim, body: bytes) -> Lasting | None:
         """The stream that an earlier request with the same key made.
 
         :raises ProxyError: that had another body.
         """
         kept = self._claims.get(claim)
-        if kept is None:
+        if kept is None or self._look(kept.run.sid) is None:
             return None
         if kept.body != body:
             self._count("conflict")
             raise conflict()
         return kept.run
 
-    def ended(self, run: Run) -> None:
+    def ended(self, run: Lasting) -> None:
         """*run* is over: it is kept for its ttl, unless there is nothing to come back to."""
-        kept = self._kept.get(run.sid) if isinstance(run, ResumableRun) else None
+        kept = self._kept.get(run.sid)
         if kept is None:
             return
-        if run.head is None or run.head.status >= 400:
-            self._unclaim(kept)  # nothing was begun: who tries again wants another try
-        there_is_room = run.recording.charge(PER_STREAM)
+        nothing_begun = run.head is None or run.head.status >= 400
+        if nothing_begun:
+            self._unclaim(kept)  # who tries again wants another try
+        there_is_room = run.settle()
         kept.size = run.recording.size
         self.bytes_used += kept.size
-        self._over[kept.run.sid] = None
+        self._over[run.sid] = None
+        if nothing_begun and not run.background:  # who asked has been told so: refusals do not drive out streams, however many
+            self._over.move_to_end(run.sid, last=False)
+        if run.is_hit:
+            self._hits[run.sid] = None
+            if len(self._hits) > MOST_HITS:
+                self.forget(self._unread(self._hits))
         self._forget_later(kept)
         if not there_is_room:
-            self.forget(kept.run.sid)
+            self.forget(run.sid)
 
     def _forget_later(self, kept: _Kept) -> None:
         kept.forgetting = self._alarms.set(kept.run.resume.ttl, lambda: self._expire(kept))
@@ -180,6 +198,7 @@ class Streams:
     def forget(self, sid: str) -> None:
         """Of a stream that is over, keep the id only. Its readers keep what they have of it."""
         del self._over[sid]
+        self._hits.pop(sid, None)
         kept = self._kept.pop(sid)
         if kept.forgetting is not None:
             kept.forgetting.cancel()
@@ -196,9 +215,15 @@ class Streams:
             del self._claims[kept.claim]
 
     def evict(self) -> None:
-        """Give memory back: that of the stream that has been over longest, of those that nobody reads now if there are any."""
-        unread = (sid for sid in self._over if not self._kept[sid].run.followers)
-        self.forget(next(unread, None) or next(iter(self._over)))
+        """Give memory back: that of the stream that has been over longest, of those that nobody reads now if there are any. Refusals
+        go before all others.
+        """
+        self.forget(self._unread(self._over))
+
+    def _unread(self, sids: Iterable[str]) -> str:
+        """The first that nobody reads; the first, if there is none."""
+        unread = (sid for sid in sids if not self._kept[sid].run.followers)
+        return next(unread, None) or next(iter(sids))
 
 
 def conflict() -> ProxyError:

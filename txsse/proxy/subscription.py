@@ -12,7 +12,6 @@ from txsse.wire.http1 import ResponseHead
 
 if TYPE_CHECKING:
     from txsse.proxy.audience import Audience
-    from txsse.proxy.run import Run
     from txsse.recordings.numbering import Ids
 
 MOST_AT_ONCE: Final = 64 * 1024
@@ -58,13 +57,47 @@ class Follower(Receiver, Protocol):
         """The run has failed; nothing follows."""
 
 
+class Readable(Protocol):
+    """What was written down, by numbers (:class:`~txsse.recordings.recording.Recording`)."""
+
+    @property
+    def last(self) -> int: ...
+
+    def read(self, after: int, most: int) -> tuple[bytes, int]: ...
+
+
+class Followed(Protocol):
+    """What is read: a run, or a stored answer that is told as one (:class:`~txsse.proxy.run.Run` says more)."""
+
+    @property
+    def head(self) -> ResponseHead | None: ...
+
+    @property
+    def over(self) -> bool: ...
+
+    @property
+    def error(self) -> ProxyError | None: ...
+
+    @property
+    def recording(self) -> Readable: ...
+
+    def went_live(self, subscription: Subscription) -> None:
+        """It has been handed all there is: it is handed what comes."""
+
+    def fell_behind(self, subscription: Subscription) -> None:
+        """It does not read."""
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """It reads no more."""
+
+
 class Subscription:
     """One reader's place in a run: the :class:`~txsse.interfaces.Dispatch` that its conductor has."""
 
     __slots__ = ("_after", "_begun", "_paused", "_pulling", "_run", "follower", "live", "numbers")
 
-    def __init__(self, run: Run, follower: Follower) -> None:
-        self._run: Run | None = run
+    def __init__(self, run: Followed, follower: Follower) -> None:
+        self._run: Followed | None = run
         self.follower = follower
         self.live = False
         self.numbers = follower.numbers
@@ -130,11 +163,11 @@ class Subscription:
         finally:
             self._pulling = False
 
-    def _read(self, run: Run) -> tuple[bytes, int]:
+    def _read(self, run: Followed) -> tuple[bytes, int]:
         """What is to be handed over next, and the number of its last piece."""
         return run.recording.read(self._after, MOST_AT_ONCE)
 
-    def _miss(self, run: Run) -> None:
+    def _miss(self, run: Followed) -> None:
         """What comes next is gone."""
         self._let_go()
         self.follower.given_up(ProxyError("replay_truncated", "This stream was read too slowly: part of it is gone."))

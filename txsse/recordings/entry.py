@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from array import array
+from functools import cached_property
 from typing import Final
 
 import attrs
 
+from txsse.dialects import DIALECTS
 from txsse.dialects.usage import Usage
+from txsse.recordings.numbering import Marks, ends_of_events, ends_of_lines
 from txsse.wire.headers import Headers
 
 OVERHEAD: Final = 1024
@@ -43,6 +46,19 @@ class Entry:
     ttl: float
     usage: Usage | None = None
     model: str = ""
+
+    @cached_property
+    def events(self) -> Marks:
+        """Where each event in *body* ends, or line; of a document, each piece."""
+        if not self.streamed:
+            return Marks(iter(self.ends))
+        return Marks(ends_of_lines(self.body) if DIALECTS[self.dialect].by_lines else ends_of_events(self.body))
+
+    @cached_property
+    def may_hold_ids(self) -> bool:
+        """Upstream may have given some of its events ids."""
+        body = self.body
+        return b"\nid" in body or body.startswith(b"id") or (13 in body and b"\rid" in body)
 
     @property
     def size(self) -> int:

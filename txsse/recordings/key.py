@@ -24,7 +24,9 @@ _VERSION: Final = b"1"
 
 _CREDENTIALS: Final = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"x-api-key", b"api-key", b"x-goog-api-key"))
 _NO_SECRET: Final = frozenset((b"", b"bearer", b"basic"))
-_VARY: Final = frozenset((b"accept", b"anthropic-version", b"anthropic-beta", b"openai-beta", b"origin"))
+_VARY: Final = frozenset(
+    (b"accept", b"anthropic-version", b"anthropic-beta", b"openai-beta", b"openai-organization", b"openai-project", b"origin")
+)
 
 _STREAM: Final = text_of("stream")
 _STREAM_OPTIONS: Final = text_of("stream_options")
@@ -67,9 +69,9 @@ def digest(body: bytes, ignore: frozenset[str]) -> Generator[None, None, Digest]
     members, options = yield from scan(body, _OPTIONS)
     deterministic = _is_settled(members) or _is_settled(options)
     stream = members.pop(_STREAM, None)
-    stream_options = members.pop(_STREAM_OPTIONS, None)
     for name in _texts_of(ignore):
         members.pop(name, None)
+    stream_options = members.pop(_STREAM_OPTIONS, None)
     rest = yield from digest_of(inside_of(members))
     return Digest(rest, stream, stream_options, deterministic)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 _EOL: Final = rb"(?:\r\n?+|\n)"
@@ -18,6 +19,7 @@ _PIECE: Final = re.compile(rb":[^\r\n]*+%b|%b|(?:[^\r\n]++%b)++%b" % (_EOL, _EOL
 _DATA: Final = re.compile(rb"(?:\A|[\r\n])data(?:[:\r\n]|\Z)")
 _ID: Final = re.compile(rb"(?:\A|[\r\n])id(?::([^\r\n\0]*+)(?!\0)|(?=[\r\n]))")  # with a NUL it is none (HTML, 9.2.6)
 _GLUED: Final = re.compile(rb"(?::|retry:)")  # lines that mean the same before the next event
+_LINE: Final = re.compile(rb"[^\n]*+\n|[^\n]++\Z")
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -91,6 +93,60 @@ def _is_one_event(data: bytes) -> bool:
 
 def _has_id_of_event(data: bytes) -> bool:
     return any(_ID.search(piece) and _DATA.search(piece) for piece in [match[0] for match in _PIECE.finditer(data)])
+
+
+def ends_of_events(body: bytes) -> Iterator[int]:
+    """Where each event of a whole stream ends. What is no event belongs to the one after it; where there is none, all is one."""
+    at = len(_BOM) if body.startswith(_BOM) else 0
+    found = False
+    while match := _PIECE.match(body, at):
+        at = match.end()
+        piece = match[0]
+        if piece.startswith(b"data:") or _DATA.search(piece):
+            found = True
+            yield at
+    if (body and not found) or _DATA.search(body[at:]):
+        yield len(body)
+
+
+def ends_of_lines(body: bytes) -> Iterator[int]:
+    """The same of lines."""
+    return (match.end() for match in _LINE.finditer(body))
+
+
+class Marks:
+    """Where the events of a stream end that is there as a whole, found as far as somebody wants to know.
+
+    :param ends: all of them, in order.
+    """
+
+    __slots__ = ("_found", "_rest")
+
+    def __init__(self, ends: Iterator[int]) -> None:
+        self._found = array("I")
+        self._rest = ends
+
+    def beyond(self, offset: int) -> array[int]:
+        """Those up to the first one beyond *offset*, at least; not a copy."""
+        found = self._found
+        if not found or found[-1] <= offset:
+            for end in self._rest:
+                found.append(end)
+                if end > offset:
+                    break
+        return found
+
+    def first(self, count: int) -> array[int]:
+        """So many of them, at least, if there are as many; not a copy."""
+        found = self._found
+        while len(found) < count and (end := next(self._rest, None)) is not None:
+            found.append(end)
+        return found
+
+    def all(self) -> array[int]:
+        """Not a copy."""
+        self._found.extend(self._rest)
+        return self._found
 
 
 def number(sid: bytes, first: int, events: Sequence[bytes], *, own: bool = False) -> bytes:

@@ -26,6 +26,11 @@ AHEAD: Final = 2048
 """Bytes of memory that are taken at a time: a piece that finds room in them costs nothing but itself."""
 
 
+def room_for(count: int) -> int:
+    """A limit under which *count* bytes fit, if they come in pieces of 40 or more: with what pages and pieces take besides."""
+    return count + count // 4 + AHEAD + PER_PAGE
+
+
 class Space(Protocol):
     """Memory that all recordings share."""
 
@@ -102,6 +107,11 @@ class Recording:
     def half_full(self) -> bool:
         """There is enough in it for a reader who is behind."""
         return self.torn or 2 * self.size >= self._limit
+
+    @property
+    def held(self) -> int:
+        """Bytes of the pieces that are there. Counted: not for every piece."""
+        return sum(len(page.data) + sum(map(len, page.pieces)) for page in self.pages())
 
     def append(self, piece: bytes, now: float, *, needed: bool = False) -> None:
         """Write down *piece* (not empty), which came at *now* (seconds on any clock).

@@ -66,7 +66,8 @@ class CacheView(Protocol):
 class StreamGlimpse:
     """One stream, without what it says.
 
-    :param sid: as much of its id as may be shown.
+    :param kind: ``stream`` or ``prediction``.
+    :param sid: as much of its id as may be shown; of a prediction, what the ids of its events begin with.
     :param state: ``waiting``, ``live``, ``done`` or ``error``.
     :param upstream: that one's state.
     :param age: seconds since it was asked for.
@@ -74,6 +75,7 @@ class StreamGlimpse:
     :param size: bytes that are kept.
     """
 
+    kind: str
     sid: str
     route: str
     state: str
@@ -86,7 +88,7 @@ class StreamGlimpse:
 
 
 class StreamsView(Protocol):
-    """The streams of a running proxy that can be resumed. Every member is read anew for each request."""
+    """The streams of a running proxy that can be resumed, and its predictions. Every member is read anew for each request."""
 
     @property
     def kept(self) -> int:

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from txsse.redis.errors import RedisError
 from txsse.redis.link import Argument, Script
 from txsse.redis.scripts import meta_key
-from txsse.redis.shares import LIFE
+from txsse.redis.shares import LIFE, Lead
 
 if TYPE_CHECKING:
     from txsse.redis.connection import Reply
@@ -84,6 +84,17 @@ class Claims:
         old = b"" if instead is None else instead.pack()
         args: list[Argument] = [wanted.pack(), round(1000 * STANDS), old, self._name, meta.pack(), round(1000 * LIFE)]
         return self._link.run(_CLAIM, keys, args, LONGEST).addCallback(_read).addErrback(lambda failure: failure.trap(RedisError) and None)
+
+    def find(self, key: bytes) -> Deferred[Claimed | None]:
+        """Where *key* leads; ``None``: nowhere.
+
+        :raises RedisError: through the Deferred: nobody knows.
+        """
+        return self._link.command("GET", _name(key)).addCallback(_read)
+
+    def lead(self, key: bytes, claimed: Claimed) -> Lead:
+        """The same claim, for a stream that is yet to be shared and whose maker does not wait for it."""
+        return Lead(_name(key), claimed.pack(), STANDS)
 
     def settle(self, key: bytes, claimed: Claimed, life: float) -> None:
         """Its stream is over: it stands for *life* seconds more. 0: whoever asks again makes another."""

@@ -193,11 +193,11 @@ class Followed:
     def poll(self) -> None:
         """See how far it is."""
         asking = self._link.run(scripts.READ, self._keys(), [2**53, 0])
-        asking.addCallback(_snapshot).addCallbacks(self._polled, self._not_polled)
+        asking.addCallback(snapshot).addCallbacks(self._polled, self._not_polled)
 
     def read(self, follow: Follow, after: int, count: int) -> None:
         asking = self._link.run(scripts.READ, self._keys(), [after, count])
-        asking.addCallback(_snapshot).addCallbacks(self._read, self._not_read, (follow,), {}, (follow,))
+        asking.addCallback(snapshot).addCallbacks(self._read, self._not_read, (follow,), {}, (follow,))
 
     def give_up(self, terminal: Terminal) -> None:
         """There is nothing more to be had."""
@@ -244,8 +244,11 @@ class Followed:
         follow.act()
 
 
-def _snapshot(reply: Reply) -> Snapshot | None:
-    """:raises ValueError: what is there is not ours."""
+def snapshot(reply: Reply) -> Snapshot | None:
+    """What :data:`txsse.redis.scripts.READ` says.
+
+    :raises ValueError: what is there is not ours.
+    """
     if reply is None:
         return None
     owner, st, last, head, code, message, status, found = cast(tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, list[bytes]], reply)

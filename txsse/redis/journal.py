@@ -21,10 +21,10 @@ from twisted.python.failure import Failure
 from txsse.redis import scripts
 from txsse.redis.connection import Reply
 from txsse.redis.errors import RedisError
-from txsse.redis.followed import Follow, Followed, Follower
+from txsse.redis.followed import Follow, Followed, Follower, snapshot
 from txsse.redis.lease import LOOK, Absences, Lease
-from txsse.redis.records import OWNER_LOST, Meta, Terminal, read_state
-from txsse.redis.shares import Counts, Owner, Share, Shares
+from txsse.redis.records import OWNER_LOST, Meta, Snapshot, Terminal, read_state
+from txsse.redis.shares import Counts, Lead, Owner, Share, Shares
 
 if TYPE_CHECKING:
     from txsse.redis.link import RedisLink
@@ -142,12 +142,13 @@ class Journal:
         with suppress(RedisError):  # then it lapses
             await self._link.command("DEL", scripts.lease_key(self.name))
 
-    def create(self, sid: str, meta: Meta, owner: Owner, keep: int | None = None) -> Share:
+    def create(self, sid: str, meta: Meta, owner: Owner, keep: int | None = None, lead: Lead | None = None) -> Share:
         """Share a new stream from its first piece on.
 
         :param keep: bytes of it that Redis is to keep, at least.
+        :param lead: leads to it.
         """
-        return self._shares.create(sid, meta, owner, keep)
+        return self._shares.create(sid, meta, owner, keep, lead)
 
     def open(self, sid: str) -> Deferred[Found | None]:
         """Look a stream up; ``None``: there is none.
@@ -156,6 +157,14 @@ class Journal:
         """
         keys = [scripts.meta_key(sid), scripts.pieces_key(sid)]
         return self._link.run(scripts.OPEN, keys, []).addCallback(self._opened, sid)
+
+    def read(self, sid: str, after: int, most: int) -> Deferred[Snapshot | None]:
+        """A stream as it is now, with at most so many batches of what comes after piece number *after*; ``None``: there is none.
+
+        :raises RedisError, ValueError: through the Deferred: nobody knows.
+        """
+        keys = [scripts.meta_key(sid), scripts.pieces_key(sid)]
+        return self._link.run(scripts.READ, keys, [after, most]).addCallback(snapshot)
 
     def follow(self, sid: str, after: int, follower: Follower) -> Follow:
         """Tell *follower* what comes after piece number *after* (0: all of it); nothing before this returns.

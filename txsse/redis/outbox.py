@@ -19,7 +19,7 @@ BATCH: Final = 8 * 1024
 """Bytes at which a batch is full. A piece larger than that is a batch of its own."""
 
 MOST_WAITING: Final = 1024 * 1024
-"""Bytes of one stream that may wait."""
+"""Bytes of one stream: when so many wait no other piece may."""
 
 _MARKS: Final = 32
 
@@ -110,7 +110,7 @@ class Outbox:
         if self.over or self._terminal is not None:
             return True
         self.last += 1
-        if self._taken + len(piece) > MOST_WAITING or not self._space.take(len(piece)):
+        if self._taken >= MOST_WAITING or not self._space.take(len(piece)):
             self._fall_behind()
             return False
         self._taken += len(piece)

@@ -59,9 +59,11 @@ CREATE: Final = Script(
 if own then return own == ARGV[1] and 'ok' or 'fenced' end
 redis.call('HSET', KEYS[1], 'st', 'run', 'own', ARGV[1], 'n', '0', 'meta', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
+if KEYS[2] then redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5], 'NX') end
 return 'ok'"""
 )
-"""Keys: meta. Arguments: owner, meta, ms to live. May be run again."""
+"""Keys: meta, and perhaps one that is to lead to the stream, unless it leads elsewhere. Arguments: owner, meta, ms to live; what that key
+says, ms for it to live. May be run again."""
 
 APPEND: Final = Script(
     """local m = redis.call('HMGET', KEYS[1], 'st', 'own', 'n', 'can')

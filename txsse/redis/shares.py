@@ -67,15 +67,28 @@ class Counts:
     dropped: int = 0
 
 
+@attrs.frozen
+class Lead:
+    """What leads to a stream for those who do not know its id, unless it leads elsewhere.
+
+    :param life: seconds for which it stands.
+    """
+
+    key: str
+    says: bytes
+    life: float
+
+
 class Share:
     """One stream of ours. Made by :meth:`Shares.create`.
 
     :ivar readers: how many other processes have readers of it, as far as is known.
     """
 
-    def __init__(self, shares: Shares, sid: str, meta: Meta, owner: Owner, outbox: Outbox, now: float) -> None:
+    def __init__(self, shares: Shares, sid: str, meta: Meta, owner: Owner, outbox: Outbox, now: float, lead: Lead | None) -> None:
         self.sid = sid
         self.meta = meta
+        self.lead = lead
         self.owner = owner
         self.outbox = outbox
         self.readers = 0
@@ -138,9 +151,9 @@ class Shares:
         """Something is yet to be written."""
         return any(share.outbox.waiting for share in self._shares.values())
 
-    def create(self, sid: str, meta: Meta, owner: Owner, keep: int | None = None) -> Share:
+    def create(self, sid: str, meta: Meta, owner: Owner, keep: int | None = None, lead: Lead | None = None) -> Share:
         outbox = Outbox(self._keep if keep is None else keep, self._space)
-        share = Share(self, sid, meta, owner, outbox, self._clock.seconds())
+        share = Share(self, sid, meta, owner, outbox, self._clock.seconds(), lead)
         self._shares[sid] = share
         self.counts.created += 1
         self.push(share)
@@ -241,6 +254,8 @@ class Shares:
         keys = [scripts.meta_key(sid), scripts.pieces_key(sid)]
         life = round(1000 * (share.meta.ttl if isinstance(step, Finish) else LIFE))
         match step:
+            case Create() if (lead := share.lead) is not None:
+                return scripts.CREATE, [keys[0], lead.key], [self._name, share.meta.pack(), life, lead.says, round(1000 * lead.life)]
             case Create():
                 return scripts.CREATE, keys[:1], [self._name, share.meta.pack(), life]
             case Append(batch=batch, keep=keep, head=head):
