@@ -156,6 +156,25 @@ async def test_a_request_that_must_not_be_made_twice_is_made_once(world: World) 
     assert world.asked == 2
 
 
+async def test_so_is_one_that_joined_another_under_its_key(world: World) -> None:
+    body, key = words(15, halt=5), "Idempotency-Key: joined"
+    client, sid = await world.begin("a", body, 2, CACHED)
+    await told_elsewhere(world, sid, "live")
+    joined = await world.post("a", body, CACHED, key)
+    await joined.until(lambda: numbers(joined))
+    assert (joined.response.header("x-txsse-cache"), sid_of(joined)) == (b"COALESCED", sid)
+    again = await world.post("b", body, key)  # the claim was sent to Redis before this
+    await again.until(lambda: numbers(again))
+    world.gate.open()
+    for each in (client, joined, again):
+        await each.complete()
+        assert is_whole(each, 1, 15) and sid_of(each) == sid
+    late = await world.post("c", body, key)
+    await late.complete()
+    assert is_whole(late, 1, 15) and sid_of(late) == sid
+    assert world.asked == 1
+
+
 async def test_of_two_at_the_same_moment_one_is_made(world: World) -> None:
     body, key = words(5), "Idempotency-Key: same moment"
     both = [await world.client(node) for node in "ab"]

@@ -181,7 +181,17 @@ class RecordedRequests:
             return (self._run(asked, looked), True) if self._records(asked, looked.found) else (None, False)
         if isinstance(source, Stored) and self._lasts(asked):
             return self._tell(source, asked, looked), False
+        if isinstance(source, ResumableRun):
+            self._joined(source, asked)
         return source, False
+
+    def _joined(self, run: ResumableRun, asked: Asked) -> None:
+        """Who joins a stream under a key of its own is led to it by that from now on."""
+        if (claim := asked.claim) is None:
+            return
+        body = body_hash(asked.request.body)
+        if self._resumption.streams.lead(claim, body, run) and run.sharing is not None:
+            run.sharing.joined(claim, body)
 
     def _records(self, asked: Asked, found: Found | None) -> bool:
         """Is it to be a run?"""

@@ -11,7 +11,7 @@ from txsse.exchange.relay import StreamRelay
 from txsse.proxy.lasting import Lasting, Place
 from txsse.proxy.run import Run
 from txsse.proxy.subscription import LITTLE_AT_ONCE, Follower, Subscription
-from txsse.recordings.numbering import Ids, Splitter, interleave, number
+from txsse.recordings.numbering import Splitter, interleave, number
 from txsse.recordings.recording import Recording
 
 if TYPE_CHECKING:
@@ -174,9 +174,8 @@ class ResumableRun(Run, Lasting):
         if not self.kept:
             super()._relayed(data, now)
             return
-        recording, live = self.recording, self._live
-        needed = not live and bool(self._subscriptions)
-        first = recording.last + 1
+        recording, audience = self.recording, self.audience
+        needed = not audience.live and bool(self._subscriptions)
         between: list[tuple[int, bytes]] = []
         if not self.streamed:
             events = [data]
@@ -189,27 +188,29 @@ class ResumableRun(Run, Lasting):
             recording.append(event, now, needed=needed)
             if sharing is not None:
                 sharing.append(event)
-        own = self._splitter.own_ids
-        fewest = Ids.EACH if own else Ids.UNLESS_OWN
-        if any(each.numbers >= fewest for each in live) and self.numbered:
-            sid = self.sid.encode("ascii")
-            if between:
-                with_ids = interleave([number(sid, seq, [event], own=own) for seq, event in enumerate(events, first)], between)
-            else:
-                with_ids = number(sid, first, events, own=own) if events else b""
+        if audience.most_ids and audience.most_ids >= self.fewest_ids and self.numbered:
+            self._tell_numbered(data, now, events, between)
         else:
-            with_ids = data
-        goes_through = self._goes_through()
-        for subscription in live:
-            if subscription.numbers >= fewest and with_ids is not data:
-                if with_ids:
-                    subscription.follower.body_received(with_ids)
-            elif goes_through:
-                subscription.follower.pass_through(data, now)
-            else:
-                subscription.follower.body_received(data)
-        if not self._live:
+            audience.tell(data, now, relay)
+        if not audience.live:
             self._mind_the_gap()
+
+    def _tell_numbered(self, data: bytes, now: float, events: list[bytes], between: list[tuple[int, bytes]]) -> None:
+        """Tell those who are live, with ids if they want them."""
+        sid, first = self.sid.encode("ascii"), self.recording.last - len(events) + 1
+        fewest, own = self.fewest_ids, self._splitter.own_ids
+        if between:
+            with_ids = interleave([number(sid, seq, [event], own=own) for seq, event in enumerate(events, first)], between)
+            self.audience.take_back()  # a reader's relay may have to keep some of those lines back
+        else:
+            with_ids = number(sid, first, events, own=own) if events else b""
+        if self.audience.least_ids < fewest:
+            self.audience.take_back()
+            for subscription in self.audience.live:
+                if told := with_ids if subscription.numbers >= fewest else data:
+                    subscription.follower.body_received(told)
+        elif with_ids:
+            self.audience.tell(with_ids, now, self._relay)
 
     def _keep_no_more(self) -> None:
         """Parts of an event have no numbers. Those who read it now are told them as they come."""
