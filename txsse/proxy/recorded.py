@@ -246,10 +246,10 @@ class RecordedRequests:
 
     def _let_run(self, run: Lasting, asked: Asked, notes: Headers) -> Exchange:
         """Nobody waits for it (RFC 7240 section 4.1)."""
+        run.let_run()
         if run.error is not None and run.head is None:  # it was turned away at once
             self._house.refuse(run.error, asked.request, asked.downstream, asked.dialect)
             return NOBODY
-        run.let_run()
         body = dump(summary(run))
         headers: Headers = [
             (b"Content-Type", b"application/json"),

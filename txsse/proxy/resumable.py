@@ -12,7 +12,7 @@ from txsse.proxy.lasting import Lasting, Place
 from txsse.proxy.run import Run
 from txsse.proxy.subscription import LITTLE_AT_ONCE, Follower, Subscription
 from txsse.recordings.numbering import Splitter, interleave, number
-from txsse.recordings.recording import Recording
+from txsse.recordings.recording import Recording, Space
 
 if TYPE_CHECKING:
     from txsse.proxy.shared import Sharing
@@ -30,9 +30,11 @@ class ResumableRun(Run, Lasting):
     """
 
     __slots__ = (
+        "_body_size",
         "_by_lines",
         "_elsewhere",
         "_orphan",
+        "_space",
         "_splitter",
         "_why",
         "background",
@@ -50,14 +52,16 @@ class ResumableRun(Run, Lasting):
     most_at_once = LITTLE_AT_ONCE
     before_error = Lasting.before_error
 
-    def __init__(self, *args: Any, sid: str, scope: bytes, created: float, **more: Any) -> None:
-        super().__init__(*args, **more)
+    def __init__(self, *args: Any, sid: str, scope: bytes, created: float, space: Space, **more: Any) -> None:
+        super().__init__(*args, space=space, **more)
         self.sid = sid
         self.scope = scope
         self.created = created
         self.background = self.closing = False
         self.kept = True
         self.resume = self.home.config.resume
+        self._space = space
+        self._body_size = 0  # that memory is taken for
         self._splitter = Splitter()
         self._by_lines = self.dialect.by_lines
         self._orphan: Alarm | None = None
@@ -114,8 +118,24 @@ class ResumableRun(Run, Lasting):
     def _run_on(self, seconds: float) -> None:
         """Without a reader it goes on for so long."""
         self._not_orphaned()
-        if not self.over:
+        if self.over:
+            return
+        if self._keep_body():
             self._orphan = self._alarms.set(seconds, self.client_gone)
+        else:
+            text = "The stream was ended: nobody reads it, and there is no memory left for its request. Try again later."
+            self.cancel(ProxyError("too_many_connections", text))
+
+    def _keep_body(self) -> bool:
+        """Take memory for the request's body, which no front accounts for any more (``server.max_buffered``); ``False``: there is none."""
+        if not self._body_size and self._space.take(len(self.request.body)):
+            self._body_size = len(self.request.body)
+        return self._body_size == len(self.request.body)
+
+    def _forget_body(self) -> None:
+        super()._forget_body()
+        self._space.give(self._body_size)
+        self._body_size = 0
 
     def _not_orphaned(self) -> None:
         orphan, self._orphan = self._orphan, None
