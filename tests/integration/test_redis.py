@@ -36,6 +36,7 @@ from tests.upstream.certificates import Authority, names
 from txsse.redis.scripts import readers_key
 from txsse.testing import (
     LAST_CHUNK,
+    REQUEST,
     STREAM_HEAD,
     Gate,
     RecordingClient,
@@ -46,6 +47,7 @@ from txsse.testing import (
     free_port,
     head,
     sleep,
+    steps,
 )
 
 NOBODY = "b~" + 22 * "x"
@@ -126,6 +128,14 @@ async def test_the_same_request_with_a_cursor_goes_on_elsewhere(world: World) ->
     await again.complete()
     assert is_whole(again, 3, 15)
     assert world.asked == 1
+
+
+async def test_a_get_that_names_a_stream_that_nobody_knows_begins_anew(world: World) -> None:
+    world.upstream.script = steps(REQUEST, STREAM_HEAD + chunk(says("1")) + LAST_CHUNK)
+    client = await world.client("b")
+    client.request("GET", "/events", headers=["Accept: text/event-stream", KEY, f"Last-Event-ID: {NOBODY}.3"])
+    await client.complete()
+    assert client.body == b"id: %b.1\n" % sid_of(client).encode() + says("1")
 
 
 async def test_a_request_that_must_not_be_made_twice_is_made_once(world: World) -> None:

@@ -254,8 +254,9 @@ def test_what_is_not_there(method: str, path: str, status: str, code: str) -> No
 
 def test_what_is_no_text_is_not_there() -> None:
     bench = Bench().get("/-/hold/%FF")
-    assert bench.head[0] == "HTTP/1.1 404 Not Found" and bench.body == b""
+    assert bench.head[0] == "HTTP/1.1 404 Not Found" and json.loads(bench.body)["error"]["code"] == "no_route"
     bench.leave()
+    assert [entry[2:] for entry in bench.account] == [(404, "no_route", "rejected")]
 
 
 @pytest.mark.parametrize(

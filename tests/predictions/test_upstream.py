@@ -390,6 +390,14 @@ def test_ids_are_not_logged_in_full() -> None:
     assert "/predictions/01234567.." in line and "9abcdef" not in line
 
 
+def test_a_method_that_a_path_does_not_know_is_accounted_for() -> None:
+    bench = UpstreamBench()
+    client = bench.ask("GET", "/predictions", "X-Request-Id: r-1")
+    assert (client.answer.status, client.answer.header("x-request-id"), client.answer.header("server")) == (405, b"r-1", None)
+    (line,) = bench.lines
+    assert " status=405 " in line and " code=bad_request " in line
+
+
 def test_cors() -> None:
     bench = UpstreamBench(READY + predictions('cors_origins = ["https://a.example"]'))
     client = bench.put("one", ASYNC, "Origin: https://a.example", model="m")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from io import BytesIO
-from typing import Protocol
+from typing import Final, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -15,6 +15,9 @@ from twisted.web.server import Request, Site
 
 from txsse.errors import Outcome, ProxyError
 from txsse.wire.http1 import RequestHead
+
+NOWHERE: Final = b"\xef\xbf\xbd"
+"""Stands for a path that is no text: no page of ours has it."""
 
 
 class Account(Protocol):
@@ -51,7 +54,7 @@ class _PagesSite(Site):
 
 
 class _Plain(Resource):
-    """Lets the application see only what Klein can take: it would log a traceback for the rest, as often as a client likes."""
+    """Shows the application no path that Klein cannot take: it would log a traceback, as often as a client likes."""
 
     isLeaf = True
 
@@ -63,8 +66,7 @@ class _Plain(Resource):
         try:
             b"/".join(request.postpath).decode("utf-8")
         except UnicodeDecodeError:
-            request.setResponseCode(404)
-            return b""
+            request.postpath = [NOWHERE]
         served: bytes | int = self._inner.render(request)
         return served
 

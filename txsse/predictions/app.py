@@ -89,12 +89,18 @@ class PredictionsApp:
         return await self._serve(request, self._cancel, id)
 
     @app.handle_errors(HTTPException)
-    def not_served(self, request: IRequest, failure: Failure) -> bytes:
+    async def not_served(self, request: IRequest, failure: Failure) -> Body:
         """No such path or method. werkzeug's redirects are 404 here as well: they would repeat the client's Host and path."""
+        assert isinstance(request, Request)
+        error = ProxyError("no_route", "There is nothing at this path.")
         if isinstance(failure.value, MethodNotAllowed):
             request.setHeader(b"Allow", ", ".join(sorted(failure.value.valid_methods or ())).encode("ascii"))
-            return _refuse(request, ProxyError("bad_request", "This path knows other methods only.", status=405))
-        return _refuse(request, ProxyError("no_route", "There is nothing at this path."))
+            error = ProxyError("bad_request", "This path knows other methods only.", status=405)
+
+        async def refuse(request: Request, model: Model, id: str) -> Body:
+            raise error
+
+        return await self._serve(request, refuse)  # so that it is accounted for
 
     async def _serve(self, request: Request, answer: Answer, id: str = "") -> Body:
         request.responseHeaders.removeHeader(b"Server")
