@@ -59,7 +59,7 @@ budget: $(VENV)/.txsse-test ## count anew what an event and a request cost, and 
 bench-memory: $(VENV)/.txsse ## what each part adds to the memory of an idle proxy, into docs/ (about a minute)
 	@$(BIN)/python benchmarks/memory.py --docs docs $(ARGS)
 
-bench-cache: $(VENV)/.txsse ## what the cache costs, beside LiteLLM's, into docs/ (about 4 minutes)
+bench-cache: $(VENV)/.txsse ## what the cache costs, beside LiteLLM's, into docs/ (about 6 minutes)
 	@PYTHON=$(PYTHON) benchmarks/setup.sh
 	@$(BIN)/python benchmarks/cache.py --docs docs $(ARGS)
 

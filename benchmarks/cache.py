@@ -1,8 +1,8 @@
 """What keeping answers costs, and what a hit takes; LiteLLM's cache beside ours.
 
-    python benchmarks/cache.py [--rounds N] [--only hit,replay,recording,identical,bound] [--docs DIR]
+    python benchmarks/cache.py [--rounds N] [--only hit,replay,recording,resuming,identical,bound] [--docs DIR]
 
-``setup.sh`` comes first. ``make bench-cache`` does both and writes the table into the documentation (about 4 minutes).
+``setup.sh`` comes first. ``make bench-cache`` does both and writes the table into the documentation (about 6 minutes).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,11 +46,20 @@ RECORDED: Final = (
     ("Streams of 4000 events, 64 in each send", BURSTS, ""),
 )
 """What it is, its options, and the bar for what recording adds."""
+RESUMED: Final = RECORDED[:2]
 
 CACHING: Final = "txsse"
 RELAYING: Final = "txsse, cache off"
+RESUMING: Final = "txsse, resume"
+NUMBERING: Final = "txsse, resume with ids"
 LITELLM: Final = "LiteLLM"
-STARTED: Final = {CACHING: ("txsse", "cache"), RELAYING: ("txsse", ""), LITELLM: ("litellm", "cache")}
+STARTED: Final = {
+    CACHING: ("txsse", "cache"),
+    RELAYING: ("txsse", ""),
+    RESUMING: ("txsse", "resume"),
+    NUMBERING: ("txsse", "ids"),
+    LITELLM: ("litellm", "cache"),
+}
 """Which peer each of them is, and in which variant."""
 
 
@@ -127,13 +136,26 @@ class Run:
         """Streams with the cache on, none of them a hit, and with the cache off: both proxies run, and take turns."""
         with self._running(CACHING) as on, self._running(RELAYING) as off:
             for what, options, bar in RECORDED:
-                for number in range(self._rounds + 1):
-                    spent = {one.name: self._cpu_per_event(one, options) for one in ((on, off) if number % 2 else (off, on))}
-                    if number == 0:  # afterwards there is nothing that happens for the first time
-                        continue
+                for spent in self._turns((on, off), options):
                     for name, each in spent.items():
                         self._add(f"{what}: CPU µs per event", name, each)
                     self._add(f"{what}: recording adds, %", CACHING, (spent[CACHING] / spent[RELAYING] - 1) * 100, bar)
+
+    def resuming(self) -> None:
+        """The same with streams that can be come back to, with ids and without, and with those that cannot."""
+        with self._running(RESUMING) as auto, self._running(NUMBERING) as always, self._running(RELAYING) as off:
+            for what, options, _ in RESUMED:
+                for spent in self._turns((auto, always, off), options):
+                    for name in (RESUMING, NUMBERING):
+                        self._add(f"{what}: keeping it for those who come back adds, µs per event", name, spent[name] - spent[RELAYING])
+
+    def _turns(self, running: Sequence[Running], options: Mapping[str, Any]) -> Iterator[dict[str, float]]:
+        """CPU µs per event of each, round by round; each round begins with another one."""
+        for number in range(self._rounds + 1):
+            at = number % len(running)
+            spent = {one.name: self._cpu_per_event(one, options) for one in (*running[at:], *running[:at])}
+            if number:  # before that some things happen for the first time
+                yield spent
 
     def identical(self) -> None:
         """The same request from many clients at once, from one client, and from many without a cache."""
@@ -190,7 +212,7 @@ class Run:
         return int(told[1])
 
     def _load(self, one: Running, options: Mapping[str, Any]) -> dict[str, Any]:
-        result = self._bench.load(one.place.port, {**options, "loose": int(one.name == LITELLM)})
+        result = self._bench.load(one.place.port, {**options, "loose": int(one.name in (LITELLM, NUMBERING))})
         if bad := result["failed"] + result["wrong"] + result["timed_out"]:
             raise RuntimeError(f"{one.name}: {bad} failed or wrong answers")
         return result
@@ -239,6 +261,7 @@ PARTS: Final[Mapping[str, Callable[[Run], None]]] = {
     "hit": Run.hit,
     "replay": Run.replay,
     "recording": Run.recording,
+    "resuming": Run.resuming,
     "identical": Run.identical,
     "bound": Run.bound,
 }

@@ -69,7 +69,7 @@ class Peer:
     :ivar context: there for comparison only, no bar is set by it: it takes part in every third round.
     :ivar slow_start: it takes seconds to start, so one process serves a whole round: the memory of its streams is measured first.
     :ivar variants: other commands by name: ``held`` for streams that wait, ``no admin`` without what is started for administration,
-        ``cache`` with answers kept in memory.
+        ``cache`` with answers kept in memory, ``resume`` with streams that can be come back to, ``ids`` with ids of ours in them.
     :ivar loose: it writes the JSON anew, so only numbers and order of the events are compared.
     :ivar lighter: options of the load generator that replace a workload's own, by workload: what would take minutes otherwise.
     """
@@ -161,7 +161,7 @@ def _ours(name: str, label: str, program: Callable[[], str | None], *reactor: st
         quick=True,
         variants={
             "no admin": _txsse(reactor, admin="none"),
-            **{name: _txsse_with(reactor, f"txsse-{name}.toml") for name in ("held", "cache")},
+            **{name: _txsse_with(reactor, f"txsse-{name}.toml") for name in ("held", "cache", "resume", "ids")},
             "sampled": lambda twistd, place: (
                 *(str(Path(twistd).parent / "python"), str(PROXIES / "sampled.py"), str(place.directory / "samples.json")),
                 *command(twistd, place)[1:],

@@ -20,6 +20,8 @@ name = "model"
 url = "http://127.0.0.1:2"
 probe = { preset = "none" }
 """
+CACHING = READY + '[[route]]\ncache = { mode = "all" }\n'
+RESUMING = READY + '[[route]]\nresume = { mode = "auto" }\n'
 HELD = """
 server = { listen = ["tcp:1"], admin = "none" }
 [[upstream]]

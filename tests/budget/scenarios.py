@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import attrs
 
-from tests.budget.bench import HELD, READY, Bench, Wire
+from tests.budget.bench import CACHING, HELD, READY, RESUMING, Bench, Wire
 from tests.budget.counting import Count, count
 
 WARM_UP: Final = 20
@@ -140,14 +140,14 @@ def _running(configuration: str) -> Iterator[Bench]:
             bench.close()
 
 
-def _count_of(work: Work, *, in_stream: bool = False) -> Count:
+def _count_of(work: Work, *, in_stream: bool = False, configuration: str = READY) -> Count:
     # The least of some, and not of the first: what the process remembers of heads is not full by then.
-    _count_once(work, in_stream)
-    return min((_count_once(work, in_stream) for _ in range(TRIES)), key=attrs.astuple).per(OPERATIONS)
+    _count_once(work, in_stream, configuration)
+    return min((_count_once(work, in_stream, configuration) for _ in range(TRIES)), key=attrs.astuple).per(OPERATIONS)
 
 
-def _count_once(work: Work, in_stream: bool) -> Count:
-    with _running(READY) as bench:
+def _count_once(work: Work, in_stream: bool, configuration: str) -> Count:
+    with _running(configuration) as bench:
         talk = Talk(bench)
         if in_stream:
             begin_stream(talk)
@@ -182,6 +182,8 @@ def keepalive() -> Count:
 
 COUNTS: Final[dict[str, Callable[[], Count]]] = {
     "event": lambda: _count_of(events, in_stream=True),
+    "event that is recorded": lambda: _count_of(events, in_stream=True, configuration=CACHING),
+    "event that can be come back to": lambda: _count_of(events, in_stream=True, configuration=RESUMING),
     "read of 64 events": lambda: _count_of(bursts, in_stream=True),
     "stream of 10 events": lambda: _count_of(short_streams),
     "stream of 10 events, unique head": lambda: _count_of(lambda talk, numbers: short_streams(talk, numbers, unique=True)),

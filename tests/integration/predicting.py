@@ -26,9 +26,9 @@ ASYNC = "Prefer: respond-async"
 CONTENT = "Content-Type: application/json"
 
 
-def given(count: int, pause: float = 0.02, **more: object) -> dict[str, Any]:
-    """The body of a request for a prediction whose output are the numbers from 1 to *count*."""
-    return {"input": {"count": count, "pause": pause}, **more}
+def given(count: int, pause: float = 0.02, *, halt: int = 0, **more: object) -> dict[str, Any]:
+    """The body of a request for a prediction whose output are the numbers from 1 to *count*; after *halt* of them the gate, if any."""
+    return {"input": {"count": count, "pause": pause, "halt": halt or count}, **more}
 
 
 def output(count: int) -> list[str]:

@@ -27,7 +27,8 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Generator[Nodes]:
 
 
 @pytest_twisted.async_yield_fixture()  # type: ignore[untyped-decorator]
-async def world(nodes: Nodes) -> AsyncIterator[World]:
+async def world(request: pytest.FixtureRequest, nodes: Nodes) -> AsyncIterator[World]:
+    request.node.proxies = nodes
     made = World(reactor, nodes)
     await made.upstream.open()
     yield made
@@ -35,16 +36,17 @@ async def world(nodes: Nodes) -> AsyncIterator[World]:
 
 
 async def test_a_client_that_comes_back_to_the_other_proxy_finds_all_of_it(world: World) -> None:
-    client = await begin(world, "a", "all", given(40), 5)
+    client = await begin(world, "a", "all", given(40, halt=20), 5)
     client.reset()
     cursor = client.events[3].id
     assert cursor.startswith("a~")
     rest = await ask(world, "b", "GET", "/all", SSE, f"Last-Event-ID: {cursor}")
     after = await ask(world, "b", "GET", "/all?starting_after=3", SSE)
-    waits = await ask(world, "b", "PUT", "/all", body=given(40))
-    again = await ask(world, "b", "POST", "", SSE, f"Last-Event-ID: {cursor}", body=given(40))
+    waits = await ask(world, "b", "PUT", "/all", body=given(40, halt=20))
+    again = await ask(world, "b", "POST", "", SSE, f"Last-Event-ID: {cursor}", body=given(40, halt=20))
     now = await document(world, "b", "all")
     assert now["status"] == "processing" and now["output"] == output(len(now["output"]))
+    world.gate.open()
     for each in (rest, after, waits, again):
         await each.complete()
     assert is_whole(rest, 5, 40) and is_whole(after, 4, 40) and is_whole(again, 5, 40)
@@ -78,8 +80,8 @@ async def test_it_is_canceled_through_the_other_proxy(world: World) -> None:
     await world.upstream.until(lambda: not world.upstream.open_connections)
 
 
-async def test_the_predictions_of_a_proxy_that_is_gone_have_failed(tmp_path: Path) -> None:
-    nodes = Nodes(tmp_path, "ab", peers=True, first=ROUTE)
+async def test_the_predictions_of_a_proxy_that_is_gone_have_failed(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    request.node.proxies = nodes = Nodes(tmp_path, "ab", peers=True, first=ROUTE)
     world = World(reactor, nodes)
     try:
         await world.upstream.open()

@@ -36,6 +36,7 @@ from tests.upstream.certificates import Authority, names
 from txsse.redis.scripts import readers_key
 from txsse.testing import (
     LAST_CHUNK,
+    REQUEST,
     STREAM_HEAD,
     Gate,
     RecordingClient,
@@ -46,6 +47,7 @@ from txsse.testing import (
     free_port,
     head,
     sleep,
+    steps,
 )
 
 NOBODY = "b~" + 22 * "x"
@@ -128,6 +130,14 @@ async def test_the_same_request_with_a_cursor_goes_on_elsewhere(world: World) ->
     assert world.asked == 1
 
 
+async def test_a_get_that_names_a_stream_that_nobody_knows_begins_anew(world: World) -> None:
+    world.upstream.script = steps(REQUEST, STREAM_HEAD + chunk(says("1")) + LAST_CHUNK)
+    client = await world.client("b")
+    client.request("GET", "/events", headers=["Accept: text/event-stream", KEY, f"Last-Event-ID: {NOBODY}.3"])
+    await client.complete()
+    assert client.body == b"id: %b.1\n" % sid_of(client).encode() + says("1")
+
+
 async def test_a_request_that_must_not_be_made_twice_is_made_once(world: World) -> None:
     body, key = words(15), "Idempotency-Key: once"
     client, sid = await world.begin("a", body, 2, key)
@@ -144,6 +154,25 @@ async def test_a_request_that_must_not_be_made_twice_is_made_once(world: World) 
     await strangers.complete()
     assert sid_of(strangers) != sid
     assert world.asked == 2
+
+
+async def test_so_is_one_that_joined_another_under_its_key(world: World) -> None:
+    body, key = words(15, halt=5), "Idempotency-Key: joined"
+    client, sid = await world.begin("a", body, 2, CACHED)
+    await told_elsewhere(world, sid, "live")
+    joined = await world.post("a", body, CACHED, key)
+    await joined.until(lambda: numbers(joined))
+    assert (joined.response.header("x-txsse-cache"), sid_of(joined)) == (b"COALESCED", sid)
+    again = await world.post("b", body, key)  # the claim was sent to Redis before this
+    await again.until(lambda: numbers(again))
+    world.gate.open()
+    for each in (client, joined, again):
+        await each.complete()
+        assert is_whole(each, 1, 15) and sid_of(each) == sid
+    late = await world.post("c", body, key)
+    await late.complete()
+    assert is_whole(late, 1, 15) and sid_of(late) == sid
+    assert world.asked == 1
 
 
 async def test_of_two_at_the_same_moment_one_is_made(world: World) -> None:

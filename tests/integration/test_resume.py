@@ -255,6 +255,19 @@ async def test_x3_but_one_with_an_id_of_somebody_elses_is_theirs(bench: Bench) -
     assert bench.upstream.requests[-1].header("last-event-id") == b"abc"
 
 
+async def test_a_get_that_names_a_stream_that_nobody_knows_begins_anew(bench: Bench) -> None:
+    await bench.play(turns(stream(event(1)), stream(event(2))))
+    unknown = f"{'U' * 22}.7"
+    client = await ask(bench, "main", f"Last-Event-ID: {unknown}")
+    await client.complete()
+    assert (client.response.status, client.body) == (200, b"id: %b.1\n" % sid_of(client).encode() + event(1))
+    assert bench.upstream.requests[0].header("last-event-id") == unknown.encode(), "it may be one of a proxy behind us"
+    refused = await post(bench, question(), "main", f"Last-Event-ID: {unknown}")
+    await refused.complete()
+    assert (refused.response.status, error_of(refused.body)["code"]) == (404, "stream_not_found")
+    assert len(bench.upstream.requests) == 1
+
+
 async def test_x3_a_cursor_ahead_of_a_stream_that_runs_waits_for_what_comes(bench: Bench) -> None:
     gate = Gate()
     await bench.play(turns(live(event(1), gate, event(2))))

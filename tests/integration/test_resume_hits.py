@@ -10,7 +10,7 @@ from tests.integration.bench import DONE, Bench, error_of, is_cut
 from tests.integration.caching import READY, STOP, ask, cache, document, operate, question, says, turns, verdict
 from tests.integration.process import route, server, upstream
 from tests.integration.test_resume import IDS, JSON, OTHER, back, post, resume, sid_of, state, status, told_all
-from txsse.testing import LAST_CHUNK, STREAM_HEAD, RecordingClient, answer, chunk, stream
+from txsse.testing import LAST_CHUNK, STREAM_HEAD, Gate, RecordingClient, UpstreamConnection, answer, chunk, stream
 
 WORDS = [says(word) for word in ("a", "b", "c")]
 PARTS = [*WORDS, STOP, DONE]
@@ -165,6 +165,31 @@ async def test_it_is_ended_by_who_made_it_and_by_the_operator(bench: Bench) -> N
         assert client.events[-1].id == f"{sid}.2"
         assert error_of(client.events[-1].data.encode())["code"] == "cancelled"
         assert (await back(bench, sid, f"{sid}.2")).response.status == 204
+
+
+async def test_who_joins_under_a_key_is_led_to_the_same_stream_by_it(bench: Bench) -> None:
+    gate = Gate()
+
+    async def tell(connection: UpstreamConnection) -> None:
+        await connection.request()
+        connection.send(STREAM_HEAD + chunk(PARTS[0]))
+        await gate.wait()
+        connection.send(chunk(b"".join(PARTS[1:])) + LAST_CHUNK)
+
+    await bench.play(tell)
+    body = question()
+    first = await post(bench, body, "both", IDS)
+    await first.contains(PARTS[0])
+    joined = await post(bench, body, "both", IDS, "Idempotency-Key: joined")
+    await joined.contains(PARTS[0])
+    assert (verdict(joined), sid_of(joined)) == ("COALESCED", sid_of(first))
+    gate.open()
+    await joined.complete()
+    again = await post(bench, body, "both", IDS, "Idempotency-Key: joined")
+    await again.complete()
+    assert (sid_of(again), again.body) == (sid_of(first), joined.body)
+    other = await post(bench, question(n=1), "both", "Idempotency-Key: joined")
+    assert (await other.complete()).status == 422
 
 
 async def test_what_is_purged_is_told_to_nobody_who_comes_back(bench: Bench) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "txsse", "twisted")
-DEBRIS = shutil.ignore_patterns("__pycache__", "dropin.cache")
+DEBRIS = shutil.ignore_patterns("__pycache__", "*dropin.cache*")  # a twistd elsewhere may just be writing one
 PLUGINS = {"twisted/plugins/txsse_plugin.py", "twisted/plugins/txsse_reactor.py"}
 DATA = {"txsse/py.typed", "txsse/pages/waiting.html"}
 
@@ -99,7 +99,7 @@ def environment(tmp_path: Path) -> Environment:
     twisted = metadata.distribution("twisted")
     origin = Path(str(twisted.locate_file("twisted")))
     shutil.copytree(
-        origin, made.site_packages / "twisted", ignore=shutil.ignore_patterns("__pycache__", "dropin.cache", "test", "txsse_*.py")
+        origin, made.site_packages / "twisted", ignore=shutil.ignore_patterns("__pycache__", "*dropin.cache*", "test", "txsse_*.py")
     )
     (made.site_packages / "borrowed.pth").write_text(f"{origin.parent}\n")
     return made

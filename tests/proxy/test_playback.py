@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
@@ -217,7 +218,15 @@ class Listener:
     def dispatch_failed(self, failed: Failed) -> None:
         raise AssertionError
 
-    def pass_through(self, data: bytes, now: float) -> None:
+    in_step = False
+
+    def lend(self, audience: object) -> Callable[[bytes], None]:
+        raise AssertionError
+
+    def passed(self, count: int, now: float) -> None:
+        raise AssertionError
+
+    def broke(self) -> None:
         raise AssertionError
 
     def go_on(self, *, cold: bool) -> None:

@@ -349,6 +349,36 @@ def test_what_nobody_reads_waits_no_longer_than_a_request_may(background: bool) 
     assert hall.run.error is not None and hall.run.error.code == "readiness_timeout"
 
 
+@pytest.mark.parametrize("background", [True, False])
+def test_the_body_of_what_nobody_reads_takes_memory_until_it_is_needed_no_more(background: bool) -> None:
+    hall = Resumed(on_disconnect="continue")
+    size = len(hall.run.request.body)
+    seat = hall.join(asked=True)
+    assert hall.quota.used == 0, "the front accounts for it"
+    if background:
+        hall.run.let_run()
+    hall.leave(seat)
+    assert hall.quota.used == size
+    hall.leave(hall.join())
+    assert hall.quota.used == size
+    hall.answer()
+    assert not hall.run.request.body, "it was sent, and need not be sent again"
+    assert hall.quota.used == 0
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_without_memory_for_its_body_it_ends(background: bool) -> None:
+    hall = Resumed(ready=False, on_disconnect="continue")
+    hall.quota.take(hall.quota.limit)
+    if background:
+        hall.run.begin()
+        hall.run.let_run()
+    else:
+        hall.leave(hall.join(asked=True))
+    assert hall.run.over
+    assert hall.run.error is not None and hall.run.error.code == "too_many_connections"
+
+
 def test_its_hold_ends_for_all_who_read_it_and_who_comes_later_is_told_so() -> None:
     hall = Resumed(ready=False, hold=model.Hold(commit_after=0.05, timeout=5.0))
     hall.join(asked=True)

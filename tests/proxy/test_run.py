@@ -456,7 +456,7 @@ def test_what_one_reader_is_handed_may_concern_another() -> None:
     hall = Hall()
     seats = [hall.seat(asked=True), hall.seat(), hall.seat()]
     hall.answer()
-    first, second, third = (each.follower for each in hall.run._live)
+    first, second, third = (each.follower for each in hall.run.audience.live)
     by_follower: dict[Follower, Seat] = {seat.reader: seat for seat in seats}
 
     def concern() -> None:

@@ -11,7 +11,7 @@ from tests.proxy.test_resumable import Resumed, event
 from txsse.errors import ProxyError
 from txsse.interfaces import Failed, Fault
 from txsse.proxy.resumable import PER_STREAM, ResumableRun
-from txsse.proxy.streams import MOST_REMEMBERED, REMEMBERED, Claim, Streams, new_sid
+from txsse.proxy.streams import MOST_CLAIMS, MOST_REMEMBERED, REMEMBERED, Claim, Streams, new_sid
 from txsse.recordings.store import Quota
 
 MINE, YOURS = b"m" * 32, b"y" * 32
@@ -112,6 +112,26 @@ def test_a_claim_leads_to_its_stream_with_the_same_body() -> None:
     assert (caught.value.code, kept.counts["conflict"]) == ("idempotency_conflict", 1)
     for other in (Claim("other", MINE, b"key"), Claim("llama", YOURS, b"key"), Claim("llama", MINE, b"another")):
         assert kept.streams.claimed(other, b"body") is None
+
+
+def test_more_than_one_leads_to_a_stream_each_with_its_body_but_not_any_number() -> None:
+    claims = [attrs.evolve(CLAIM, key=b"%d" % number) for number in range(MOST_CLAIMS + 1)]
+    kept = Kept()
+    assert [kept.streams.lead(claim, b"of " + claim.key, kept.run) for claim in claims] == [True] * MOST_CLAIMS + [False]
+    assert kept.streams.claimed(claims[-2], b"of " + claims[-2].key) is kept.run
+    assert kept.streams.claimed(claims[-1], b"of " + claims[-1].key) is None
+    with pytest.raises(ProxyError, match="another body"):
+        kept.streams.claimed(claims[0], b"of " + claims[1].key)
+    kept.over(event(1))
+    kept.streams.forget(kept.run.sid)
+    assert not any(map(kept.streams.is_claimed, claims))
+
+
+def test_none_leads_to_what_cannot_be_come_back_to() -> None:
+    kept = Kept()
+    kept.run.kept = False
+    assert not kept.streams.lead(CLAIM, b"body", kept.run)
+    assert not kept.streams.is_claimed(CLAIM)
 
 
 def test_a_claim_lasts_as_long_as_its_stream() -> None:

@@ -254,7 +254,9 @@ def test_every_part_counts(change: dict[str, Any]) -> None:
     assert key_of(**change) != key_of()
 
 
-@pytest.mark.parametrize("name", [b"Accept", b"anthropic-version", b"Anthropic-Beta", b"OpenAI-Beta"])
+@pytest.mark.parametrize(
+    "name", [b"Accept", b"anthropic-version", b"Anthropic-Beta", b"OpenAI-Beta", b"OpenAI-Organization", b"OpenAI-Project"]
+)
 def test_a_field_that_chooses_the_answer_counts(name: bytes) -> None:
     more = [[], [(name, b"")], [(name, b"a")], [(name, b"b")], [(name, b"a"), (name, b"b")], [(name, b"b"), (name, b"a")], [(name, b"a,b")]]
     head = [(b"Host", b"a"), (b"Authorization", b"Bearer sk-1")]

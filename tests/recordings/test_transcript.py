@@ -117,6 +117,7 @@ def test_but_what_nobody_else_has_until_it_is_closed_and_that_counts() -> None:
     assert entry is not None
     size = entry.size
     told = Transcript(entry, quota, own=True)
+    assert quota.used == told.size == size, "from the beginning"
     told.hold()
     entry = None
     told.release()
@@ -129,6 +130,20 @@ def test_but_what_nobody_else_has_until_it_is_closed_and_that_counts() -> None:
     assert (quota.used, told.size, told.read(0, 100)[1]) == (0, 0, 5), "who reads it reads on"
     told.release()
     assert told.lost
+
+
+def test_where_there_is_no_memory_for_that_it_stays_while_somebody_reads_it() -> None:
+    entry: Entry | None = entry_of(*EVENTS)
+    assert entry is not None
+    quota = Quota(entry.size - 1)
+    told = Transcript(entry, quota, own=True)
+    told.hold()
+    entry = None
+    assert (quota.used, told.size, told.lost) == (0, 0, False)
+    told.release()
+    assert told.lost
+    told.close()
+    assert quota.used == 0
 
 
 def test_what_is_stored_does_not_count_twice() -> None:

@@ -27,7 +27,7 @@ def chunk(content: str = "", finish: object = None, index: int = 0, **members: o
 
 
 def verdict(body: bytes, dialect: str = "openai-chat", *, streamed: bool = True) -> str:
-    return at_once(judge(dialect, streamed, body))
+    return at_once(judge(dialect, streamed, body)).reason
 
 
 V2 = chunk("hi") + chunk(finish="stop") + DONE

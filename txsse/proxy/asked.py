@@ -45,6 +45,7 @@ class Asked:
     """A request that is to be looked up (``Asking``), and what is needed to answer it.
 
     :param brought: its head and its path as they came, with our key in them.
+    :param anew: its Last-Event-ID is known to be none of ours, though it looks like one.
     """
 
     request: Request
@@ -55,6 +56,7 @@ class Asked:
     brought: tuple[RequestHead, bytes]
     query_key: bytes
     opaque: bool
+    anew: bool = False
 
     @property
     def credentials(self) -> Headers:

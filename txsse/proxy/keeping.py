@@ -18,7 +18,7 @@ from txsse.recordings.entry import Entry
 from txsse.recordings.forms import uncommented
 from txsse.recordings.heads import told_again
 from txsse.recordings.lookup import CacheLookup, Question
-from txsse.recordings.verdict import judge
+from txsse.recordings.verdict import Verdict, judge
 from txsse.wire.eventstream import is_event_stream
 from txsse.wire.headers import get, tokens
 from txsse.wire.http1 import ResponseHead
@@ -143,7 +143,7 @@ class Keeping:
             return
         self._settling.setdefault(question.key, [])
         self._judging[run] = question
-        verdicts: list[str] = []
+        verdicts: list[Verdict] = []
         looking = self._cooperator.coiterate(_collect(steps, verdicts))
         looking.addBoth(self._give_back, entry.size)
         looking.addCallback(lambda _: self._keep(entry, verdicts[0], question) if run in self._judging else None)
@@ -175,11 +175,12 @@ class Keeping:
             for waiting in self._settling.pop(key, ()):
                 waiting.callback(None)
 
-    def _keep(self, entry: Entry, reason: str, question: Question) -> None:
-        if reason:
-            self._metrics.cache_refusals[reason] += 1
+    def _keep(self, entry: Entry, verdict: Verdict, question: Question) -> None:
+        if verdict.reason:
+            self._metrics.cache_refusals[verdict.reason] += 1
             return
-        entry = uncommented(entry)
+        if not verdict.plain:
+            entry = uncommented(entry)
         if not self._store.put(entry, self._wall()):
             self._metrics.cache_refusals["too_large"] += 1
             return
@@ -256,5 +257,5 @@ def _age_of(head: ResponseHead) -> int:
     return int(told) if told.isdigit() and len(told) < 10 else 0
 
 
-def _collect(steps: Generator[None, None, str], into: list[str]) -> Generator[None, None, None]:
+def _collect(steps: Generator[None, None, Verdict], into: list[Verdict]) -> Generator[None, None, None]:
     into.append((yield from steps))

@@ -6,7 +6,8 @@ its own client's terms. Only it never waits at a gate and never takes a slot.
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from txsse.dialects.usage import Usage
 from txsse.errors import ProxyError
@@ -22,6 +23,9 @@ from txsse.proxy.subscription import MOST_AT_ONCE, Follower
 from txsse.recordings.numbering import Ids
 from txsse.wire.headers import Headers, get, without
 from txsse.wire.http1 import ResponseHead
+
+if TYPE_CHECKING:
+    from txsse.proxy.audience import Audience
 
 
 def cache_notes(result: str, reason: str = "", age: float | None = None) -> Headers:
@@ -97,7 +101,7 @@ class Reader(Conductor):
     :param comes_back: it is for a stream that was asked for before, maybe from another page: who may read it is told anew.
     """
 
-    __slots__ = ("_comes_back", "_given", "_opened", "_starting", "_waits_since", "after", "asked", "numbers", "source")
+    __slots__ = ("_comes_back", "_given", "_lent_to", "_opened", "_starting", "_waits_since", "after", "asked", "numbers", "source")
 
     reads = True
 
@@ -118,6 +122,7 @@ class Reader(Conductor):
         self.asked = asked
         self.after = after
         self.numbers = numbers
+        self._lent_to: Audience | None = None
         self._opened: Playing | None = None
         self._starting = False
         self._waits_since: float | None = None
@@ -166,34 +171,39 @@ class Reader(Conductor):
                 if out:
                     self._relayed(out, now)
         except Exception:
-            # A bug of ours: it is this reader's alone, not that of all who read the same.
-            self._log.failure("an exchange broke")
-            self._break_off()
+            self.broke()  # it is this reader's bug alone, not that of all who read the same
         if self._starting and self.tally.relayed >= self.source.most_at_once:
             self._starting = False
             self._take_breath()
 
-    def pass_through(self, data: bytes, now: float) -> None:
+    @property
+    def in_step(self) -> bool:
         relay = self._relay
-        if not isinstance(relay, StreamRelay) or relay.attentive or not relay.tracker.clean:
-            self.body_received(data)
-            return
-        tally = self.tally
+        return isinstance(relay, StreamRelay) and not relay.attentive and relay.tracker.clean
+
+    def lend(self, audience: Audience) -> Callable[[bytes], None]:
+        self._lent_to = audience
+        return self.downstream.write
+
+    def passed(self, count: int, now: float) -> None:
         self.read = self.wrote = now
-        tally.bytes_out += len(data)
-        tally.relayed += len(data)
-        try:
-            self.downstream.write(data)
-        except Exception:
-            self._log.failure("an exchange broke")
-            self._break_off()
+        self.tally.bytes_out += count
+        self.tally.relayed += count
+
+    def broke(self) -> None:
+        self._log.failure("an exchange broke")
+        self._break_off()
+
+    def wake(self) -> None:
+        if self._lent_to is not None:
+            self._lent_to.settle()
+        super().wake()
 
     def response_ended(self) -> None:
         try:
             super().response_ended()
         except Exception:
-            self._log.failure("an exchange broke")
-            self._break_off()
+            self.broke()
 
     def go_on(self, *, cold: bool) -> None:
         self._waited()
@@ -277,6 +287,7 @@ class Reader(Conductor):
 
     def _put_away(self) -> None:
         super()._put_away()
+        self._lent_to = None
         self.source.leave(self)
 
     # -- for the voice (Source)

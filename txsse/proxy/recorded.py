@@ -127,12 +127,15 @@ class RecordedRequests:
             self._house.refuse(error, asked.request, asked.downstream)
             return NOBODY
 
+    def _anew(self, asked: Asked) -> Exchange:
+        return self.open(attrs.evolve(asked, anew=True))
+
     def _go_on(self, asked: Asked) -> Exchange | None:
         """:raises ProxyError: it cannot."""
-        named = ours(asked.request.head.headers)
-        if named is not None and (abroad := self._returning.abroad(asked, named[0].decode("ascii"), named[1])) is not None:
+        named = None if asked.anew else ours(asked.request.head.headers)
+        if named is not None and (abroad := self._returning.abroad(asked, named[0].decode("ascii"), named[1], self._anew)) is not None:
             return abroad
-        found = self._resumption.earlier(asked.request, asked.claim, asked.scope_as)
+        found = self._resumption.earlier(asked.request, asked.claim, asked.scope_as, anew=asked.anew)
         if found is None:
             return None
         if asked.streaming and named is None and responds_async(asked.request.head.headers):
@@ -178,7 +181,17 @@ class RecordedRequests:
             return (self._run(asked, looked), True) if self._records(asked, looked.found) else (None, False)
         if isinstance(source, Stored) and self._lasts(asked):
             return self._tell(source, asked, looked), False
+        if isinstance(source, ResumableRun):
+            self._joined(source, asked)
         return source, False
+
+    def _joined(self, run: ResumableRun, asked: Asked) -> None:
+        """Who joins a stream under a key of its own is led to it by that from now on."""
+        if (claim := asked.claim) is None:
+            return
+        body = body_hash(asked.request.body)
+        if self._resumption.streams.lead(claim, body, run) and run.sharing is not None:
+            run.sharing.joined(claim, body)
 
     def _records(self, asked: Asked, found: Found | None) -> bool:
         """Is it to be a run?"""
@@ -233,10 +246,10 @@ class RecordedRequests:
 
     def _let_run(self, run: Lasting, asked: Asked, notes: Headers) -> Exchange:
         """Nobody waits for it (RFC 7240 section 4.1)."""
+        run.let_run()
         if run.error is not None and run.head is None:  # it was turned away at once
             self._house.refuse(run.error, asked.request, asked.downstream, asked.dialect)
             return NOBODY
-        run.let_run()
         body = dump(summary(run))
         headers: Headers = [
             (b"Content-Type", b"application/json"),

@@ -11,8 +11,8 @@ from txsse.exchange.relay import StreamRelay
 from txsse.proxy.lasting import Lasting, Place
 from txsse.proxy.run import Run
 from txsse.proxy.subscription import LITTLE_AT_ONCE, Follower, Subscription
-from txsse.recordings.numbering import Ids, Splitter, interleave, number
-from txsse.recordings.recording import Recording
+from txsse.recordings.numbering import Splitter, interleave, number
+from txsse.recordings.recording import Recording, Space
 
 if TYPE_CHECKING:
     from txsse.proxy.shared import Sharing
@@ -30,9 +30,11 @@ class ResumableRun(Run, Lasting):
     """
 
     __slots__ = (
+        "_body_size",
         "_by_lines",
         "_elsewhere",
         "_orphan",
+        "_space",
         "_splitter",
         "_why",
         "background",
@@ -50,14 +52,16 @@ class ResumableRun(Run, Lasting):
     most_at_once = LITTLE_AT_ONCE
     before_error = Lasting.before_error
 
-    def __init__(self, *args: Any, sid: str, scope: bytes, created: float, **more: Any) -> None:
-        super().__init__(*args, **more)
+    def __init__(self, *args: Any, sid: str, scope: bytes, created: float, space: Space, **more: Any) -> None:
+        super().__init__(*args, space=space, **more)
         self.sid = sid
         self.scope = scope
         self.created = created
         self.background = self.closing = False
         self.kept = True
         self.resume = self.home.config.resume
+        self._space = space
+        self._body_size = 0  # that memory is taken for
         self._splitter = Splitter()
         self._by_lines = self.dialect.by_lines
         self._orphan: Alarm | None = None
@@ -114,8 +118,24 @@ class ResumableRun(Run, Lasting):
     def _run_on(self, seconds: float) -> None:
         """Without a reader it goes on for so long."""
         self._not_orphaned()
-        if not self.over:
+        if self.over:
+            return
+        if self._keep_body():
             self._orphan = self._alarms.set(seconds, self.client_gone)
+        else:
+            text = "The stream was ended: nobody reads it, and there is no memory left for its request. Try again later."
+            self.cancel(ProxyError("too_many_connections", text))
+
+    def _keep_body(self) -> bool:
+        """Take memory for the request's body, which no front accounts for any more (``server.max_buffered``); ``False``: there is none."""
+        if not self._body_size and self._space.take(len(self.request.body)):
+            self._body_size = len(self.request.body)
+        return self._body_size == len(self.request.body)
+
+    def _forget_body(self) -> None:
+        super()._forget_body()
+        self._space.give(self._body_size)
+        self._body_size = 0
 
     def _not_orphaned(self) -> None:
         orphan, self._orphan = self._orphan, None
@@ -174,9 +194,8 @@ class ResumableRun(Run, Lasting):
         if not self.kept:
             super()._relayed(data, now)
             return
-        recording, live = self.recording, self._live
-        needed = not live and bool(self._subscriptions)
-        first = recording.last + 1
+        recording, audience = self.recording, self.audience
+        needed = not audience.live and bool(self._subscriptions)
         between: list[tuple[int, bytes]] = []
         if not self.streamed:
             events = [data]
@@ -189,27 +208,29 @@ class ResumableRun(Run, Lasting):
             recording.append(event, now, needed=needed)
             if sharing is not None:
                 sharing.append(event)
-        own = self._splitter.own_ids
-        fewest = Ids.EACH if own else Ids.UNLESS_OWN
-        if any(each.numbers >= fewest for each in live) and self.numbered:
-            sid = self.sid.encode("ascii")
-            if between:
-                with_ids = interleave([number(sid, seq, [event], own=own) for seq, event in enumerate(events, first)], between)
-            else:
-                with_ids = number(sid, first, events, own=own) if events else b""
+        if audience.most_ids and audience.most_ids >= self.fewest_ids and self.numbered:
+            self._tell_numbered(data, now, events, between)
         else:
-            with_ids = data
-        goes_through = self._goes_through()
-        for subscription in live:
-            if subscription.numbers >= fewest and with_ids is not data:
-                if with_ids:
-                    subscription.follower.body_received(with_ids)
-            elif goes_through:
-                subscription.follower.pass_through(data, now)
-            else:
-                subscription.follower.body_received(data)
-        if not self._live:
+            audience.tell(data, now, relay)
+        if not audience.live:
             self._mind_the_gap()
+
+    def _tell_numbered(self, data: bytes, now: float, events: list[bytes], between: list[tuple[int, bytes]]) -> None:
+        """Tell those who are live, with ids if they want them."""
+        sid, first = self.sid.encode("ascii"), self.recording.last - len(events) + 1
+        fewest, own = self.fewest_ids, self._splitter.own_ids
+        if between:
+            with_ids = interleave([number(sid, seq, [event], own=own) for seq, event in enumerate(events, first)], between)
+            self.audience.take_back()  # a reader's relay may have to keep some of those lines back
+        else:
+            with_ids = number(sid, first, events, own=own) if events else b""
+        if self.audience.least_ids < fewest:
+            self.audience.take_back()
+            for subscription in self.audience.live:
+                if told := with_ids if subscription.numbers >= fewest else data:
+                    subscription.follower.body_received(told)
+        elif with_ids:
+            self.audience.tell(with_ids, now, self._relay)
 
     def _keep_no_more(self) -> None:
         """Parts of an event have no numbers. Those who read it now are told them as they come."""

@@ -163,16 +163,26 @@ class Resumption:
         """
         return self.streams.find(sid, scopes(self.streams.setting(sid)))
 
-    def earlier(self, request: Request, claim: Claim | None, scopes: Callable[[str], bytes]) -> tuple[Lasting, Cursor] | None:
+    def earlier(
+        self, request: Request, claim: Claim | None, scopes: Callable[[str], bytes], *, anew: bool = False
+    ) -> tuple[Lasting, Cursor] | None:
         """The stream that a request means which looks like a new one.
 
+        A GET that names one that nobody knows is a new one after all: a browser's EventSource would never come back if it were refused,
+        and it may be an id of another proxy's behind us.
+
+        :param anew: that has been found out already.
         :raises ProxyError: it means one that is not there any more, or says in no way that can be understood where in it: it is never
             asked anew.
         """
-        named = ours(request.head.headers)
+        named = None if anew else ours(request.head.headers)
         if named is not None:
             sid, after = named
-            return self.find(sid.decode("ascii"), scopes), Cursor(after)
+            try:
+                return self.find(sid.decode("ascii"), scopes), Cursor(after)
+            except ProxyError as error:
+                if request.head.method != b"GET" or error.code != "stream_not_found":
+                    raise
         if is_mangled(request.head.headers):
             raise self._bad_cursor(_UNKNOWN_ID)
         if claim is None:

@@ -82,12 +82,16 @@ class Returning:
             self._house.refuse(error, asked.request, asked.downstream)
             return NOBODY
 
-    def abroad(self, asked: Asked, sid: str, after: int) -> Exchange | None:
-        """Go on with a stream of another proxy, after the event of this number; ``None``: it is none of theirs."""
+    def abroad(self, asked: Asked, sid: str, after: int, anew: Callable[[Asked], Exchange]) -> Exchange | None:
+        """Go on with a stream of another proxy, after the event of this number; ``None``: it is none of theirs.
+
+        :param anew: asks what a GET asks, if nobody knows the stream (:meth:`.Resumption.earlier`).
+        """
         if (keeper := self._keeper(sid, asked.request)) is not None:
             return self.pass_on(asked, keeper)
         if self._is_elsewhere(sid):
-            return self._look_elsewhere(sid, Cursor(after), asked.request, asked.downstream, asked.scope_as, asked.traits)
+            otherwise = partial(anew, asked) if asked.request.head.method == b"GET" else None
+            return self._look_elsewhere(sid, Cursor(after), asked.request, asked.downstream, asked.scope_as, asked.traits, otherwise)
         return None
 
     def go_on(self, run: Lasting, cursor: Cursor, request: Request, downstream: Downstream, traits: Traits) -> Exchange:
@@ -165,16 +169,32 @@ class Returning:
         return self._shared is not None and not self._resumption.streams.knows(sid)
 
     def _look_elsewhere(
-        self, sid: str, cursor: Cursor, request: Request, downstream: Downstream, scopes: Callable[[str], bytes], traits: Traits
+        self,
+        sid: str,
+        cursor: Cursor,
+        request: Request,
+        downstream: Downstream,
+        scopes: Callable[[str], bytes],
+        traits: Traits,
+        otherwise: Callable[[], Exchange] | None = None,
     ) -> Exchange:
         assert self._shared is not None
         steps = self._shared.place(sid, cursor, scopes)
-        admit = partial(self._go_on_elsewhere, request, downstream, traits)
+        admit = partial(self._go_on_elsewhere, request, downstream, traits, otherwise)
         return self._house.admit(request, downstream, steps, admit)
 
-    def _go_on_elsewhere(self, request: Request, downstream: Downstream, traits: Traits, spot: Spot | ProxyError) -> Exchange:
+    def _go_on_elsewhere(
+        self,
+        request: Request,
+        downstream: Downstream,
+        traits: Traits,
+        otherwise: Callable[[], Exchange] | None,
+        spot: Spot | ProxyError,
+    ) -> Exchange:
         assert self._shared is not None
         if isinstance(spot, ProxyError):
+            if otherwise is not None and spot.code == "stream_not_found":
+                return otherwise()
             self._house.refuse(spot, request, downstream)
             return NOBODY
         route, request_id = spot.route, traits["request_id"]

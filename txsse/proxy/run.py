@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 from txsse.dialects.usage import Usage
 from txsse.errors import ProxyError
 from txsse.exchange import actions as act
-from txsse.exchange.relay import StreamRelay
+from txsse.exchange.relay import Phase, StreamRelay
 from txsse.exchange.table import State
 from txsse.interfaces import Failed, Fault, Request
+from txsse.proxy.audience import Audience
 from txsse.proxy.forwarder import NOWHERE, Forwarder
 from txsse.proxy.subscription import MOST_AT_ONCE, Follower, Subscription
 from txsse.recordings.numbering import Ids
@@ -50,6 +51,7 @@ class Run(Forwarder):
     :param watcher: told of its end.
     :param limit: of its recording, in bytes; *space*: where that takes its memory from.
     :ivar recording: what upstream has said so far.
+    :ivar audience: who reads it live.
     :ivar head: upstream's, once it has come.
     :ivar streamed: it is a stream of events (or lines), relayed between them; else the recording holds bytes as they came.
     :ivar whole: upstream has ended it, and well. (What says that it is complete may be broken off after that, or go on.)
@@ -59,11 +61,10 @@ class Run(Forwarder):
     __slots__ = (
         "_charged",
         "_corked_for",
-        "_live",
         "_subscriptions",
-        "_uneven",
         "_waiting",
         "_watcher",
+        "audience",
         "error",
         "followers",
         "head",
@@ -118,11 +119,10 @@ class Run(Forwarder):
         self.followers: set[Follower] = set()
         self.whole = False
         self._charged = False
-        self._uneven = 0
         self._watcher = watcher
         self._waiting: set[Follower] = set()
         self._subscriptions: set[Subscription] = set()
-        self._live: tuple[Subscription, ...] = ()
+        self.audience = Audience()
         self._corked_for: tuple[Follower, ...] = ()
 
     # -- for readers (Source)
@@ -178,23 +178,23 @@ class Run(Forwarder):
 
     def let_go(self) -> None:
         """What was recorded is kept elsewhere: if nobody is behind, its memory is free."""
-        if len(self._live) == len(self._subscriptions):
+        if len(self.audience.live) == len(self._subscriptions):
             self.recording.close()
 
     # -- for subscriptions
 
     def went_live(self, subscription: Subscription) -> None:
-        self._live = (*self._live, subscription)
+        self.audience.set((*self.audience.live, subscription))
         self._mind_the_gap()
 
     def fell_behind(self, subscription: Subscription) -> None:
-        self._live = tuple(each for each in self._live if each is not subscription)
+        self.audience.remove(subscription)
         self._mind_the_gap()
 
     def unsubscribe(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)
         if subscription.live:
-            self._live = tuple(each for each in self._live if each is not subscription)
+            self.audience.remove(subscription)
         if self.over and not self._subscriptions:
             self._unread()
         self._mind_the_gap()
@@ -203,7 +203,7 @@ class Run(Forwarder):
         """With nobody live upstream has to wait, once there is enough for those who are behind."""
         if self.over or self._machine is None:
             return
-        enough = not self._live and bool(self._subscriptions) and self.recording.half_full
+        enough = not self.audience.live and bool(self._subscriptions) and self.recording.half_full
         if enough and not self.paused:
             self.client_paused()
         elif self.paused and not enough:
@@ -228,28 +228,21 @@ class Run(Forwarder):
         super().response_ended()
 
     def _relayed(self, data: bytes, now: float) -> None:
-        recording, live, goes_through = self.recording, self._live, self._goes_through()
-        if recording.torn and len(live) == len(self._subscriptions):
+        recording, live = self.recording, self.audience.live
+        if live and not recording.torn:
+            recording.append(data, now)
+        elif recording.torn and len(live) == len(self._subscriptions):
             recording.pass_by()
         else:
             recording.append(data, now, needed=not live and bool(self._subscriptions))
-        for subscription in live:
-            if goes_through:
-                subscription.follower.pass_through(data, now)
-            else:
-                subscription.follower.body_received(data)
-        if not self._live:
+        self.audience.tell(data, now, self._relay)
+        if not live:
             self._mind_the_gap()
 
-    def _goes_through(self) -> bool:
-        """What the relay has let through last, it has let through as it came: whole events, and none that ends the stream. There is nothing
-        in it for a reader's relay to find, if that is at a boundary too. Asked once after each read.
-        """
-        relay = self._relay
-        if not isinstance(relay, StreamRelay):
-            return False
-        before, self._uneven = self._uneven, relay.tracker.uneven
-        return before == self._uneven and not relay.terminated
+    def turned(self, phase: Phase) -> None:
+        if phase is Phase.TERMINAL:
+            self.audience.take_back()
+        super().turned(phase)
 
     def _instead_of_waiting(self) -> Instead | None:
         """What is sent in place of a wait, as long as everybody who follows can still be sent it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hmac
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
-from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -76,7 +75,7 @@ class Shared:
         :param held: the claim that it was made under.
         """
         meta = _meta(run.home, run.dialect, run.scope, run.created)
-        run.sharing = Sharing(run, self, meta, None if held is None else partial(self._settle, held))
+        run.sharing = Sharing(run, self, meta, held)
 
     def claim(self, claim: Claim, body: bytes, sid: str, route: BoundRoute, dialect: Dialect, now: float) -> Steps[Held | str | ProxyError]:
         """Whose stream a request is to have that must not be made twice: its own, which is then to be of id *sid* and shared with what this
@@ -84,8 +83,7 @@ class Shared:
 
         :param body: a hash of it.
         """
-        key = blake2b(b"%b\0%b%b" % (claim.route.encode(), claim.scope, claim.key), digest_size=32).digest()
-        wanted = Claimed(sid, body)
+        key, wanted = _key(claim), Claimed(sid, body)
         meta = _meta(route, dialect, claim.scope, now)
         earlier: Claimed | None = None
         try:
@@ -105,11 +103,18 @@ class Shared:
             raise
         return Held(key, wanted)
 
+    def lead(self, claim: Claim, body: bytes, sid: str) -> Held:
+        """The same for a stream of ours that is there already. Nobody waits for it."""
+        held = Held(_key(claim), Claimed(sid, body))
+        self._claims.add(held.key, held.claimed)
+        return held
+
     def release(self, held: Held) -> None:
         """Nothing comes of a claim."""
-        self._settle(held, 0)
+        self.settle(held, 0)
 
-    def _settle(self, held: Held, life: float) -> None:
+    def settle(self, held: Held, life: float) -> None:
+        """The stream of a claim is over: that stands for so many seconds more."""
         self._claims.settle(held.key, held.claimed, life)
 
     # -- theirs
@@ -235,14 +240,18 @@ class Shared:
 class Sharing:
     """One stream of ours, on its way to Redis (:class:`txsse.redis.shares.Owner`).
 
-    :param settle: told for how many seconds the claim that led to it stands.
+    :param held: the claim that it was made under.
     """
 
-    def __init__(self, run: ResumableRun, shared: Shared, meta: Meta, settle: Callable[[float], None] | None) -> None:
+    def __init__(self, run: ResumableRun, shared: Shared, meta: Meta, held: Held | None) -> None:
         self._run = run
-        self._losses = shared.losses
-        self._settle = settle
+        self._shared = shared
+        self._held = [] if held is None else [held]
         self._share = shared.journal.create(run.sid, meta, self, run.resume.max_bytes)
+
+    def joined(self, claim: Claim, body: bytes) -> None:
+        """Somebody has joined it under a key, which leads others to it from now on, too."""
+        self._held.append(self._shared.lead(claim, body, self._run.sid))
 
     def begin(self, head: ResponseHead) -> None:
         self._share.begin(Head(head.status, told_again(head.headers)))
@@ -264,19 +273,23 @@ class Sharing:
         else:
             terminal = DONE
         self._share.finish(terminal)
-        if self._settle is not None:
+        for held in self._held:
             # Nothing was begun: who tries again wants another try.
-            self._settle(self._run.resume.ttl if head is not None and head.status < 400 else 0.0)
+            self._shared.settle(held, self._run.resume.ttl if head is not None and head.status < 400 else 0.0)
 
     def cancel_asked(self) -> None:
         self._run.cancel(ProxyError("cancelled", "The stream was ended by request."))
 
     def unshared(self, why: Loss) -> None:
         """Those who read it here do not notice."""
-        self._losses[why] += 1
+        self._shared.losses[why] += 1
 
     def readers_changed(self, count: int) -> None:
         self._run.read_elsewhere(count)
+
+
+def _key(claim: Claim) -> bytes:
+    return blake2b(b"%b\0%b%b" % (claim.route.encode(), claim.scope, claim.key), digest_size=32).digest()
 
 
 def _is_answer(found: Found) -> bool:

@@ -24,6 +24,8 @@ REMEMBERED: Final = 600.0
 MOST_REMEMBERED: Final = 10_000
 MOST_HITS: Final = 1000
 """Answers of the cache that are kept as streams when they have been told. Each takes a little memory, which it takes from the cache."""
+MOST_CLAIMS: Final = 64
+"""Keys that lead to one stream: that of the request that made it, and those of requests that joined it."""
 MOST_LIVE: Final = 1000
 """Streams that may run at a time where nobody says otherwise."""
 
@@ -40,13 +42,12 @@ class Claim:
 @attrs.define(eq=False)
 class _Kept:
     """
-    :param body: a hash of the body that goes with *claim*.
+    :param claims: what leads to it, each with a hash of the body that goes with it.
     :param forgetting: set once it is over, as is *size*.
     """
 
     run: Lasting
-    claim: Claim | None
-    body: bytes
+    claims: dict[Claim, bytes] = attrs.Factory(dict)
     size: int = 0
     forgetting: Alarm | None = None
 
@@ -99,9 +100,18 @@ class Streams:
         """*run* can be found from now on; *claim* leads to it for whoever sends the same *body* (a hash)."""
         if self.live >= self.most_live:
             self._end_an_orphan(only_hits=run.is_hit)
-        kept = self._kept[run.sid] = _Kept(run, claim, body)
+        self._kept[run.sid] = _Kept(run)
         if claim is not None:
-            self._claims[claim] = kept
+            self.lead(claim, body, run)
+
+    def lead(self, claim: Claim, body: bytes, run: Lasting) -> bool:
+        """*claim* leads to *run*, if that is kept and not too many do so already."""
+        kept = self._kept.get(run.sid)
+        if kept is None or not run.kept or len(kept.claims) >= MOST_CLAIMS:
+            return False
+        kept.claims[claim] = body
+        self._claims[claim] = kept
+        return True
 
     def _end_an_orphan(self, *, only_hits: bool) -> None:
         """The oldest. What an upstream works for does not make room for a hit."""
@@ -158,7 +168,7 @@ class Streams:
         kept = self._claims.get(claim)
         if kept is None or self._look(kept.run.sid) is None:
             return None
-        if kept.body != body:
+        if kept.claims[claim] != body:
             self._count("conflict")
             raise conflict()
         return kept.run
@@ -211,8 +221,9 @@ class Streams:
         self._gone[sid] = _Gone(run.scope, run.home.config.cache.scope, self._alarms.seconds() + REMEMBERED)
 
     def _unclaim(self, kept: _Kept) -> None:
-        if kept.claim is not None and self._claims.get(kept.claim) is kept:
-            del self._claims[kept.claim]
+        for claim in kept.claims:
+            if self._claims.get(claim) is kept:
+                del self._claims[claim]
 
     def evict(self) -> None:
         """Give memory back: that of the stream that has been over longest, of those that nobody reads now if there are any. Refusals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from txsse.errors import ProxyError
@@ -10,6 +11,7 @@ from txsse.wire.headers import without
 from txsse.wire.http1 import ResponseHead
 
 if TYPE_CHECKING:
+    from txsse.proxy.audience import Audience
     from txsse.recordings.numbering import Ids
 
 MOST_AT_ONCE: Final = 64 * 1024
@@ -35,8 +37,18 @@ class Follower(Receiver, Protocol):
     def answered(self) -> bool:
         """It has sent its client a head."""
 
-    def pass_through(self, data: bytes, now: float) -> None:
-        """As ``body_received``, of whole events none of which is the terminal one (``Run._goes_through``)."""
+    @property
+    def in_step(self) -> bool:
+        """It would let whole events through as they are, and find nothing in them but the one that ends the stream."""
+
+    def lend(self, audience: Audience) -> Callable[[bytes], None]:
+        """While it is :attr:`in_step`: how *audience* writes to its client. It is told afterwards, or when it asks, what went there."""
+
+    def passed(self, count: int, now: float) -> None:
+        """So many bytes of whole events, none of which ends the stream, went to its client, the last of them at *now*."""
+
+    def broke(self) -> None:
+        """There is a bug where its client is written to."""
 
     def go_on(self, *, cold: bool) -> None:
         """The run has been sent upstream."""

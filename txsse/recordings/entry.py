@@ -16,6 +16,10 @@ from txsse.wire.headers import Headers
 OVERHEAD: Final = 1024
 """Bytes that an entry takes besides its pieces: the objects around them, and its place in a store."""
 
+PER_PIECE: Final = 12
+"""Bytes that each takes besides what was said: where it ends, when it came, and its place in :attr:`Entry.events`, for where streams are
+kept an event is a piece."""
+
 
 @attrs.frozen(eq=False)
 class Entry:
@@ -63,7 +67,7 @@ class Entry:
     @property
     def size(self) -> int:
         """Bytes of memory that it takes, as the stores reckon."""
-        return len(self.body) + 8 * len(self.ends) + sum(len(name) + len(value) + 100 for name, value in self.headers) + OVERHEAD
+        return len(self.body) + PER_PIECE * len(self.ends) + sum(len(name) + len(value) + 100 for name, value in self.headers) + OVERHEAD
 
     def age(self, now: float) -> float:
         """Seconds since it was stored, at the Unix time *now*; never negative, for clocks are set back."""

@@ -24,7 +24,9 @@ _VERSION: Final = b"1"
 
 _CREDENTIALS: Final = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"x-api-key", b"api-key", b"x-goog-api-key"))
 _NO_SECRET: Final = frozenset((b"", b"bearer", b"basic"))
-_VARY: Final = frozenset((b"accept", b"anthropic-version", b"anthropic-beta", b"openai-beta", b"origin"))
+_VARY: Final = frozenset(
+    (b"accept", b"anthropic-version", b"anthropic-beta", b"openai-beta", b"openai-organization", b"openai-project", b"origin")
+)
 
 _STREAM: Final = text_of("stream")
 _STREAM_OPTIONS: Final = text_of("stream_options")

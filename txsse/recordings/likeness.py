@@ -1,6 +1,6 @@
 """Events that are like the one before them but for its text: what was found out about that one holds for them, too.
 
-Nearly all events of most streams are such. Seeing that takes 0.3 us an event, and parsing it 6.
+Nearly all events of most streams are such. Seeing that takes 0.15 us an event, and parsing it 6.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ _TEXT: Final = re.compile(
     rb'"(?:content|text|reasoning_content|reasoning|thinking|arguments|partial_json)"\s*+:\s*+"((?:[^"\\\x00-\x1f]|\\[ -~])++)"'
 )
 # What JSON allows between the quotes of a string.
-_INSIDE: Final = re.compile(rb'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
+_PLAIN: Final = rb'[^"\\\x00-\x1f]*+'
+_INSIDE: Final = re.compile(rb'%b(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})%b)*+' % (_PLAIN, _PLAIN))
 
 
 def past_likes(body: bytes, begin: int, end: int, most: int) -> int:
@@ -34,8 +35,9 @@ def past_likes(body: bytes, begin: int, end: int, most: int) -> int:
     # What is between two texts is looked for by its first part alone: a search for all of it takes three times as long.
     frames = body[end : end + most].split(tail)
     frames.pop()  # how that one goes on is not known
-    alike = next((number for number, frame in enumerate(frames) if not frame.startswith(head)), len(frames))
-    texts = [frame[len(head) :] for frame in frames[:alike]]
+    texts = [frame.removeprefix(head) for frame in frames]
+    if sum(map(len, frames)) - sum(map(len, texts)) < len(head) * len(frames):
+        texts = texts[: next(number for number, frame in enumerate(frames) if not frame.startswith(head))]
     # A blank is nothing that an escape could go on with, so no text goes over into the next.
     if not _INSIDE.fullmatch(b" ".join(texts)):
         texts = texts[: next(number for number, text in enumerate(texts) if not _INSIDE.fullmatch(text))]

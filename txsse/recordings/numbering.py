@@ -60,11 +60,10 @@ class Splitter:
             data = data[1:]  # the second half of a line end that was taken for whole
         self._after_cr = data.endswith(b"\r")
         has_cr = 13 in data  # a tenth of the time that looking for b"\r" takes
+        if not has_cr and _is_one_event(data):  # nearly every read is
+            return [data], []
         if not self.own_ids and (b"\nid" in data or data.startswith(b"id") or (has_cr and b"\rid" in data)):
             self.own_ids = _has_id_of_event(data)
-        # One event is what nearly every read is.
-        if not has_cr and data.find(b"\n\n") == len(data) - 2 and (data.startswith(b"data:") or _is_named(data)):
-            return [data], []
         events: list[bytes] = []
         between: list[tuple[int, bytes]] = []
         at = 0
@@ -81,8 +80,15 @@ class Splitter:
         return events, between
 
 
-def _is_named(data: bytes) -> bool:
-    return data.startswith(b"event:") and b"\ndata:" in data
+def _is_one_event(data: bytes) -> bool:
+    """Is it a line of data, maybe after one with a name, and the empty line, all ending with LF?"""
+    # Counting takes a quarter of the time that looking for two line ends, or for an id, does.
+    if not data.endswith(b"\n\n"):
+        return False
+    lines = data.count(b"\n")
+    if lines == 2:
+        return data.startswith(b"data:")
+    return lines == 3 and data.startswith(b"event:") and data.startswith(b"data:", data.find(b"\n") + 1)
 
 
 def _has_id_of_event(data: bytes) -> bool:

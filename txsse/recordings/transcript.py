@@ -26,7 +26,8 @@ class Transcript:
 
     :param space: what :meth:`charge` takes memory from.
     :param due: when each event is to be told, in seconds from the beginning; ``None``: all at once.
-    :param own: no store has the entry: it is kept here until :meth:`close`, and counts here.
+    :param own: no store has the entry: it is kept here until :meth:`close`, and counts here; where there is no memory for that, it stays
+        while somebody reads it.
     :ivar size: bytes that are charged.
     """
 
@@ -35,11 +36,11 @@ class Transcript:
     first: Final = 1
 
     def __init__(self, entry: Entry, space: Space, due: array[float] | None = None, *, own: bool = False) -> None:
-        self.size = 0
+        self._own = own and space.take(entry.size)
+        self.size = entry.size if self._own else 0
         self._space = space
         self._entry = ref(entry)
-        self._held: Entry | None = entry if own else None
-        self._own = own
+        self._held: Entry | None = entry if self._own else None
         self._due = due
         self._told = 0
 
@@ -107,8 +108,7 @@ class Transcript:
             self._held = None
 
     def charge(self, count: int) -> bool:
-        """*count* bytes for what is kept along with it, and those of an entry of its own; ``False``: there are none left."""
-        count += self.entry.size if self._own else 0
+        """*count* bytes for what is kept along with it; ``False``: there are none left."""
         taken = self._space.take(count)
         if taken:
             self.size += count

@@ -85,6 +85,11 @@ class Claims:
         args: list[Argument] = [wanted.pack(), round(1000 * STANDS), old, self._name, meta.pack(), round(1000 * LIFE)]
         return self._link.run(_CLAIM, keys, args, LONGEST).addCallback(_read).addErrback(lambda failure: failure.trap(RedisError) and None)
 
+    def add(self, key: bytes, claimed: Claimed) -> None:
+        """Lead *key* to a stream that is there, unless it leads somewhere already. Nobody waits for it."""
+        adding = self._link.command("SET", _name(key), claimed.pack(), "NX", "PX", round(1000 * STANDS))
+        adding.addErrback(lambda failure: failure.trap(RedisError) and None)
+
     def find(self, key: bytes) -> Deferred[Claimed | None]:
         """Where *key* leads; ``None``: nowhere.
 
