@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 import attrs
 import pytest
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from tests.proxy.sharing import SCOPE, SID, FakeJournal, a_batch, a_meta, a_route
 from txsse.dialects import DIALECTS
@@ -72,6 +72,14 @@ class World:
 
     def claim(self) -> Held | str | ProxyError:
         return went(self.shared.claim(CLAIM, b"body", OURS, self.route, DIALECTS["openai-chat"], 1.0))
+
+
+def test_who_leaves_while_a_stream_is_looked_up_has_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, ended = World(), list[Any]()
+    monkeypatch.setattr(world.journal, "open", lambda sid: Deferred())
+    looking = world.shared.open(SID).addErrback(lambda failure: ended.append(failure.type))
+    looking.cancel()
+    assert ended == [CancelledError]
 
 
 def went(steps: Generator[Deferred[Any], None, T]) -> T:

@@ -12,7 +12,8 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
 from txsse.errors import ProxyError
 from txsse.proxy.elsewhere import Elsewhere, Scopes, Search, Spot, error_of, is_mute, is_own
@@ -121,7 +122,7 @@ class Shared:
 
     def open(self, sid: str) -> Deferred[Found | ProxyError | None]:
         """Look for another machine's stream; an error if nobody can say whether there is one."""
-        return self.journal.open(sid).addErrback(lambda _: unreachable())
+        return self.journal.open(sid).addErrback(_unreachable)
 
     def cancel(self, sid: str) -> Deferred[object]:
         """Ask its machine to end it; fires when that was asked, or cannot be."""
@@ -308,6 +309,12 @@ def _meta(route: BoundRoute, dialect: Dialect, scope: bytes, created: float) -> 
     """It has no head yet: a stream is what it asks for, and what is told of one whose head nobody wrote."""
     headers: Headers = [(b"Content-Type", dialect.content_type)]
     return Meta(route.name, dialect.name, scope, dialect.content_type, 200, headers, created, route.config.resume.ttl)
+
+
+def _unreachable(failure: Failure) -> ProxyError:
+    if failure.check(CancelledError):
+        failure.raiseException()  # who asked has left: no trouble of the store's
+    return unreachable()
 
 
 def _result(waited: Deferred[Any]) -> Steps[Any]:
