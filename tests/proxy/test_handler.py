@@ -123,6 +123,8 @@ def test_keys(tmp_path: Path) -> None:
     preflight: Headers = [(b"Origin", b"https://chat.example"), (b"Access-Control-Request-Method", b"POST")]
     assert bench.screen(b"OPTIONS", headers=preflight) == ""
     assert bench.screen(b"POST", headers=preflight) == "invalid_api_key"
+    foreign: Headers = [(b"Origin", b"https://evil.example"), (b"Access-Control-Request-Method", b"POST")]
+    assert bench.screen(b"OPTIONS", headers=foreign) == "invalid_api_key", "it would be held, and wake the upstream"
     bench.open(headers=[(b"Authorization", b"Bearer secret")], body=b"{}")
     assert b"secret" not in bench.connect()[1].value()
 

@@ -23,7 +23,7 @@ def cors_headers(request: Headers, allowed: Collection[str]) -> Headers:
     if not allowed:
         return []
     headers: Headers = []
-    if allow := _allowed_origin(request, allowed):
+    if allow := allowed_origin(request, allowed):
         headers.append((b"Access-Control-Allow-Origin", allow))
     if "*" not in allowed:
         # Also without a match: a shared cache must not give one origin's answer to another.
@@ -46,7 +46,7 @@ def is_preflight(head: RequestHead) -> bool:
 
 def preflight_headers(request: Headers, allowed: Collection[str]) -> Headers | None:
     """The fields of a ``204`` answer to a preflight of an allowed origin, or ``None`` where the origin is not allowed."""
-    allow = _allowed_origin(request, allowed)
+    allow = allowed_origin(request, allowed)
     if allow is None:
         return None
     headers: Headers = [
@@ -61,7 +61,8 @@ def preflight_headers(request: Headers, allowed: Collection[str]) -> Headers | N
     return headers
 
 
-def _allowed_origin(request: Headers, allowed: Collection[str]) -> bytes | None:
+def allowed_origin(request: Headers, allowed: Collection[str]) -> bytes | None:
+    """The value for ``Access-Control-Allow-Origin``, or ``None`` where the request is from elsewhere."""
     origins = get_all(request, b"origin")
     if len(origins) != 1:
         return None

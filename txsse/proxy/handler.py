@@ -24,7 +24,7 @@ from txsse.proxy.answers import about, committed, reason_of, relayed, send_error
 from txsse.proxy.auth import Keys
 from txsse.proxy.backends import Backends
 from txsse.proxy.conductor import Conductor
-from txsse.proxy.cors import preflight_headers
+from txsse.proxy.cors import allowed_origin, preflight_headers
 from txsse.proxy.forwarded import RequestIds, TrustedProxies
 from txsse.proxy.forwarder import Forwarder
 from txsse.proxy.ledger import CLIENT_CLOSED, Ledger
@@ -172,8 +172,10 @@ class Proxy:
         route = plan.route
         if plan.loops:
             return ProxyError("loop_detected", "This request has come through this proxy before. Check what the upstream's URL points to.")
-        if plan.preflight and (self._is_stream(path) or (route is not None and route.config.cors_origins)):
-            return None  # browsers send preflights without credentials
+        if plan.preflight:  # browsers send them without credentials
+            origins = () if route is None else route.config.cors_origins
+            if self._is_stream(path) or allowed_origin(head.headers, origins) is not None:
+                return None
         if self._keys is not None and self._keys.check(head.headers, path) is None:
             return ProxyError("invalid_api_key", "The API key is missing or not one of this proxy's. Send it as Authorization: Bearer.")
         return None if route is not None or self._is_stream(path) else _no_route()
