@@ -192,6 +192,29 @@ async def test_who_joins_under_a_key_is_led_to_the_same_stream_by_it(bench: Benc
     assert (await other.complete()).status == 422
 
 
+async def test_a_document_with_a_key_does_not_join_one_that_nobody_can_come_back_to(bench: Bench) -> None:
+    gate = Gate()
+
+    async def tell(connection: UpstreamConnection) -> None:
+        await connection.request()
+        await gate.wait()
+        connection.send(answer(document().replace(b"stop", b"content_filter")))
+
+    await bench.play(tell)
+    body = question(stream=False)
+    plain = await post(bench, body, "both")
+    await bench.upstream.until(lambda: bench.upstream.requests)
+    keyed = await post(bench, body, "both", "Idempotency-Key: document")
+    await bench.upstream.until(lambda: len(bench.upstream.requests) == 2)
+    gate.open()
+    for client in (plain, keyed):
+        await client.complete()
+    again = await post(bench, body, "both", "Idempotency-Key: document")
+    await again.complete()
+    assert (again.body, sid_of(again)) == (keyed.body, sid_of(keyed))
+    assert len(bench.upstream.requests) == 2
+
+
 async def test_what_is_purged_is_told_to_nobody_who_comes_back(bench: Bench) -> None:
     client = await hit(bench)
     await client.complete()

@@ -195,7 +195,7 @@ def test_a_client_that_was_paused_when_it_came() -> None:
 class Listener:
     """A follower that writes down what it is told."""
 
-    asked = answered = False
+    asked = answered = joined = False
     after = 0
     numbers = Ids.NONE
 

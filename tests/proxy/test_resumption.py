@@ -165,10 +165,20 @@ def test_no_more_readers_than_may_be() -> None:
     come = Come(max_readers=2)
     come.streaming(event(1))
     assert come.place(Cursor()) == (0, 0)
-    come.join()
+    come.join().reader.cache = ""
     assert come.code(Cursor()) == "too_many_readers"
     come.ended()
     assert come.place(Cursor(1)) is None, "who has it all needs no place"
+
+
+def test_of_whom_those_are_none_who_asked_the_same_while_it_ran() -> None:
+    come = Come(max_readers=2)
+    come.streaming(event(1))
+    for _ in range(3):
+        come.join().reader.cache = "coalesced"
+    assert come.place(Cursor()) == (0, 0)
+    come.join().reader.cache = ""
+    assert come.code(Cursor()) == "too_many_readers"
 
 
 def test_where_an_event_was_too_long_nobody_comes_back() -> None:

@@ -289,6 +289,20 @@ def test_where_it_is_gone_in_the_middle_nobody_can_come_back() -> None:
     told.wait(3)
 
 
+def test_one_that_is_gone_takes_no_memory_from_others_when_that_is_noticed() -> None:
+    class Others:
+        bytes_used = 1 << 20
+
+        def evict(self) -> None:
+            raise AssertionError("they are looked at in the same turn")
+
+    told = Told(FOUR, TIMES, replay="original")
+    told.quota.attach(Others())
+    assert told.quota.take(told.quota.limit)
+    told.entry = None
+    assert [*told.streams] == []
+
+
 def test_what_was_made_for_it_is_kept_with_it_and_counts() -> None:
     told = Told(FOUR, own=True)
     assert told.entry is not None

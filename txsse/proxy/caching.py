@@ -84,16 +84,19 @@ class Caching:
 
     # -- looking up
 
-    def look_up(self, asking: Asking) -> Generator[Deferred[Any] | None, None, Found]:
-        """Find what answers a request. Gives way with ``None`` for a turn of the reactor, or with what is to be waited for."""
+    def look_up(self, asking: Asking, *, lasts: bool = False) -> Generator[Deferred[Any] | None, None, Found]:
+        """Find what answers a request. Gives way with ``None`` for a turn of the reactor, or with what is to be waited for.
+
+        :param lasts: what answers it is to be come back to.
+        """
         control = parse(asking.request.head.headers)
-        found = yield from self._find(asking, control)
+        found = yield from self._find(asking, control, lasts=lasts)
         self.metrics.cache[found.result] += 1
         if found.reason:
             self.metrics.cache_refusals[found.reason] += 1
         return found
 
-    def _find(self, asking: Asking, control: Directives) -> Generator[Deferred[Any] | None, None, Found]:
+    def _find(self, asking: Asking, control: Directives, *, lasts: bool) -> Generator[Deferred[Any] | None, None, Found]:
         if control.only_if_cached and (control.no_cache or control.no_store):
             return _not_there(Found("bypass", "only_if_cached"))
         if control.no_store:
@@ -114,7 +117,7 @@ class Caching:
         if control.only_if_cached:
             return _not_there(Found("miss"))
         run = self.keeping.under_way(question.key) if asking.route.config.cache.coalesce else None
-        if run is not None and run.joinable:
+        if run is not None and run.joinable and (run.resumable or not lasts):
             return Found("coalesced", source=run)
         return Found("miss", question=question)
 

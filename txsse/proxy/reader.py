@@ -141,6 +141,10 @@ class Reader(Conductor):
     # -- from the source (Follower)
 
     @property
+    def joined(self) -> bool:
+        return self.cache == "coalesced"
+
+    @property
     def answered(self) -> bool:
         return self.tally.status != 0
 

@@ -105,7 +105,7 @@ class RecordedRequests:
         return earlier
 
     def _look(self, asked: Asked) -> Generator[Deferred[Any] | None, None, Looked]:
-        found = (yield from self._caching.look_up(asked)) if asked.route.caches else None
+        found = (yield from self._caching.look_up(asked, lasts=self._lasts(asked))) if asked.route.caches else None
         if not asked.route.resumes:  # nobody comes back to it, whatever key it has
             return Looked(found, "")
         sid = self._resumption.new_sid()

@@ -226,7 +226,7 @@ class Resumption:
         if run.is_all(after + gap):
             self._count("gone")
             raise nothing_kept(gap)
-        if len(run.followers) >= run.resume.max_readers:
+        if sum(not each.joined for each in run.followers) >= run.resume.max_readers:
             self._count("too_many")
             raise ProxyError("too_many_readers", f"This stream has {run.resume.max_readers} readers already. Try again later.")
         if gap and (run.resume.on_gap == "error" or not run.streamed):

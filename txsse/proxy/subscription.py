@@ -34,6 +34,10 @@ class Follower(Receiver, Protocol):
     """Which events it wants with ids of ours."""
 
     @property
+    def joined(self) -> bool:
+        """It has asked the same while the run was under way: any number may."""
+
+    @property
     def answered(self) -> bool:
         """It has sent its client a head."""
 

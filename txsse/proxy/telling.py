@@ -174,7 +174,7 @@ class Telling(Lasting):
             self._end(error)
 
     def settle(self) -> bool:
-        return self.recording.charge(PER_HIT)
+        return not self.recording.lost and self.recording.charge(PER_HIT)
 
     # -- its time
 
