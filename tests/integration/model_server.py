@@ -1,8 +1,9 @@
 """What the proxy starts in the tests: a server that takes a moment to load, and streams for as long as a file is not there.
 
 Run by a bare interpreter: ``python -I -S model_server.py PORT FOLDER NAME MODE SECONDS``. It writes its pid to ``FOLDER/NAME.pid`` and
-prints a line. In mode ``serve`` it listens after so many seconds and answers every request with an event stream: ``data: hello NAME``,
-and when there is a file ``FOLDER/NAME.go``, ``data: [DONE]``. In mode ``exit`` it complains and exits with status 3 instead.
+prints a line. In mode ``serve`` it listens after so many seconds, and not before there is no file ``FOLDER/NAME.hold``; it answers every
+request with an event stream: ``data: hello NAME``, and when there is a file ``FOLDER/NAME.go``, ``data: [DONE]``. In mode ``exit`` it
+complains and exits with status 3 instead.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ def main(port: int, folder: Path, name: str, mode: str, seconds: float) -> None:
     (folder / f"{name}.pid").write_text(str(os.getpid()))
     print(f"{name} loads weights", flush=True)
     time.sleep(seconds)
+    while (folder / f"{name}.hold").exists():
+        time.sleep(0.01)
     if mode == "exit":
         print("CUDA out of memory", file=sys.stderr, flush=True)
         sys.exit(3)

@@ -59,9 +59,11 @@ CONFIG = (
     server()
     + upstream(more=READY)
     + upstream("asleep", 'probe = { preset = "tcp", interval = "20ms" }\nwake = { http = [{ url = "http://127.0.0.1:$hook/" }] }')
+    + upstream("unasked", 'probe = { preset = "tcp", interval = "20ms" }\nwake = { http = [{ url = "http://127.0.0.1:$hook/" }] }')
     + upstream("resting", 'probe = { preset = "tcp", interval = "20ms" }')
     + upstream("away", 'probe = { preset = "tcp", interval = "20ms" }\nfallback = "main"', port="nowhere")
     + route("asleep", "asleep", 'no_wake = { user_agents = ["probe/*"] }\n' + TIMES.replace('"300ms"', '"60s"') + cache())
+    + route("unasked", "unasked", cache())
     + route("away", "away", TIMES + cache())
     + route("off", more="")
     + route("placed", "resting", 'hold = { placeholder = { status = 503, body = "soon" } }\n' + cache())
@@ -543,7 +545,7 @@ async def test_c8_only_if_cached_asks_and_wakes_nobody(bench: Bench, target: str
     await hook.open()
     before = await bench.metric("txsse_rejections_total", reason="cache_miss")
     for body in (question(), plain()):
-        client = await ask(bench, body, "Cache-Control: only-if-cached", case="asleep", target=target)
+        client = await ask(bench, body, "Cache-Control: only-if-cached", case="unasked", target=target)
         assert client.response.status == 504
         assert client.response.header("content-type") == b"application/json"
         said = json.loads(client.body)
@@ -556,8 +558,8 @@ async def test_c8_only_if_cached_asks_and_wakes_nobody(bench: Bench, target: str
         else:
             assert said["error"] == {**said["error"], "type": "invalid_request_error", "param": None, "code": "cache_miss"}
     assert await bench.metric("txsse_rejections_total", reason="cache_miss") == before + 2
-    assert await bench.metric("txsse_waiting", upstream="asleep") == 0
-    assert json.loads(bytes((await bench.admin("/queue")).body))["asleep"]["demand"] == 0
+    assert await bench.metric("txsse_waiting", upstream="unasked") == 0
+    assert json.loads(bytes((await bench.admin("/queue")).body))["unasked"]["demand"] == 0
     assert hook.connections == []
     await hook.stop()
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from pathlib import Path
 
 import pytest
 import pytest_twisted  # type: ignore[import-untyped]  # ships no types
 from twisted.internet import reactor
 
-from tests.integration.bench import SSE
+from tests.integration.bench import DONE, SSE
+from tests.integration.caching import READY, STOP, says, turns
 from tests.integration.nodes import Nodes, World
 from tests.integration.predicting import ASYNC, ROUTE, ask, begin, document, given, is_whole, numbers, output, seen, told, until_status
+from tests.integration.process import Proxy, server, upstream
 from txsse.logs import shown
-from txsse.testing import eventually
+from txsse.testing import RecordingClient, ScriptedUpstream, answer, eventually, stream
 
 OTHER = "Authorization: Bearer another"
 
@@ -113,3 +115,20 @@ async def test_the_predictions_of_a_proxy_that_is_gone_have_failed(request: pyte
     finally:
         await world.close()
         nodes.stop()
+
+
+async def test_another_server_at_the_address_of_a_proxy_has_none_whatever_it_says(own_proxies: Callable[[str], Proxy]) -> None:
+    other = ScriptedUpstream(reactor, turns(answer(b"It works!")))
+    await other.open()
+    peers = f'node = "a"\npeers = {{ a = "http://127.0.0.1:$listen", b = "http://127.0.0.1:{other.port}" }}'
+    proxy = own_proxies(server(peers) + upstream(more=READY) + ROUTE)
+    model = ScriptedUpstream(reactor, turns(stream(says("a") + STOP + DONE)), port=proxy.ports["main"])
+    await model.open()
+    client = await RecordingClient.connect(reactor, proxy.port)
+    client.request("PUT", "/predictions/one", json.dumps(given(1)).encode(), headers=["Content-Type: application/json"])
+    response = await client.complete()
+    assert json.loads(response.body)["output"] == ["a"]
+    assert response.header("x-txsse-route") is None
+    assert len(model.requests) == len(other.requests) == 1
+    for each in (other, model):
+        await each.stop()

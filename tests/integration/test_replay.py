@@ -208,7 +208,7 @@ async def test_a_reader_that_stops_gets_the_rest_when_it_goes_on(bench: Bench) -
     await until_in_flight(bench, len(stuck), "large")
     quick = await ask(bench, body, case="large")
     assert (verdict(quick), quick.body) == ("HIT", whole.body)
-    assert bench.proxy.memory() - before < 10 * MIB, "they share what is stored"
+    assert bench.proxy.memory() - before < 25 * MIB, "they share what is stored"
     for client in stuck:
         client.resume()
     for client in stuck:

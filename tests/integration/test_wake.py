@@ -51,6 +51,7 @@ def woken(name: str, wake: str) -> str:
 CONFIG = (
     server('state_dir = "FOLDER/state"\ndrain = "10s"')
     + started("plain")
+    + started("ordered")
     + started("broken", "exit", wake='cooldown = "60s"')
     + started("idle", wake='stop_after_idle = "300ms"')
     + started("slow", seconds=60, wake='cancel_after = "100ms"')
@@ -88,6 +89,13 @@ class World(Bench):
 
     def runs(self, name: str) -> bool:
         return bool(self.pid(name)) and lives(self.pid(name))
+
+    def hold(self, name: str) -> None:
+        """Have the model *name* load until it is let go on."""
+        (self.folder / f"{name}.hold").touch()
+
+    def load(self, name: str) -> None:
+        (self.folder / f"{name}.hold").unlink()
 
     def go(self, name: str) -> None:
         """Let the streams of the model *name* end."""
@@ -159,12 +167,14 @@ async def own(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[W
 async def test_the_first_request_starts_it_and_is_answered_by_it(world: World) -> None:
     assert not world.runs("plain")
     assert await world.demand("plain") == {"pending": 0, "active": 0, "demand": 0}
+    world.hold("plain")
     client = await world.ask("plain")
     await client.contains(b'"state":"waking"')
     assert (await world.demand("plain"))["demand"] == 1
     status = await world.status("plain")
     assert status["state"] == "waking"
     assert status["elapsed"] > 0
+    world.load("plain")
     world.go("plain")
     await client.complete()
     assert client.response.header("x-txsse-cold-start") == b"true"
@@ -180,20 +190,22 @@ async def test_the_first_request_starts_it_and_is_answered_by_it(world: World) -
 
 
 async def test_it_is_stopped_and_started_by_the_administrator_and_the_eta_is_known_then(world: World) -> None:
-    client = await world.ask("plain")
-    world.go("plain")
+    client = await world.ask("ordered")
+    world.go("ordered")
     await client.complete()
-    first = world.pid("plain")
-    assert await world.order("plain/stop") == 202
-    await world.ends("plain")
-    await eventually(reactor, lambda: "stopping -> down" in world.proxy.log)
-    assert (await world.status("plain"))["eta"] > 0
-    assert await world.order("plain/wake") == 202
-    client = await world.ask("plain")
+    first = world.pid("ordered")
+    assert await world.order("ordered/stop") == 202
+    await world.ends("ordered")
+    await world.logged("ordered: stopping -> down")
+    assert (await world.status("ordered"))["eta"] > 0
+    world.hold("ordered")
+    assert await world.order("ordered/wake") == 202
+    client = await world.ask("ordered")
     await client.contains(b'"eta":0')
+    world.load("ordered")
     await client.complete()
-    assert world.runs("plain")
-    assert world.pid("plain") != first
+    assert world.runs("ordered")
+    assert world.pid("ordered") != first
     assert await world.order("main/wake") == 404
 
 

@@ -258,6 +258,18 @@ def test_it_takes_next_to_nothing_and_keeps_nothing_from_going() -> None:
     assert (told.quota.used, told.streams.bytes_used, [*told.streams]) == (0, 0, [])
 
 
+def test_many_of_one_share_when_it_is_due() -> None:
+    told = Told([BIG] * 100, replay="fixed", gap=1.0)
+    assert told.entry is not None
+    paces = [model.Cache(replay="fixed", gap=gap) for gap in (1.0, 1.0, 2.0)]
+    first, second, reloaded = [Stored(told.entry, told.alarms, pace).schedule() for pace in paces]
+    assert first is second
+    assert first is not None and reloaded is not None
+    assert first[0] is reloaded[0] is told.entry.ends
+    assert (first[1][99], reloaded[1][99]) == (99.0, 198.0)
+    assert len(told.entry.schedules) == 1
+
+
 def test_who_reads_it_keeps_it() -> None:
     told = Told(FOUR, TIMES, replay="original")
     seat = told.join()

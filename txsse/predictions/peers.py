@@ -6,6 +6,7 @@ an id that a client has made nobody but its proxy knows, so all are asked.
 
 from __future__ import annotations
 
+from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
@@ -27,7 +28,7 @@ from txsse.predictions.upstream import UpstreamModel, short_path
 from txsse.proxy.admission import takes_events
 from txsse.proxy.house import House
 from txsse.proxy.inquiry import Found
-from txsse.proxy.peers import HOP, PeerForwarder, Peers
+from txsse.proxy.peers import HOP, ROUTE, PeerForwarder, Peers
 from txsse.proxy.routes import BoundRoute
 from txsse.proxy.streams import new_sid
 from txsse.recordings.cursor import ours
@@ -94,7 +95,7 @@ class PeerPredictions:
         keeper = self._keeper(model, id) or (None if named is None else self._keeper(model, named[0].decode("ascii")))
         if keeper is not None or _has_come_from_peer(model) or id.startswith(self._peers.node + "~"):
             return Found(keeper, complete=True)
-        return await self._peers.inquire(_question(_of(model), id), _had, _of(model).ident, self._house.alarms)
+        return await self._peers.inquire(_question(_of(model), id), partial(_had, model.name), _of(model).ident, self._house.alarms)
 
     def _passed_on(self, keeper: BoundRoute, model: Model, id: str, body: bytes = b"") -> PassedOn:
         return PassedOn(_Elsewhere(self._house, keeper, _of(model), id, body))
@@ -111,9 +112,9 @@ def _question(model: UpstreamModel, id: str) -> Request:
     return attrs.evolve(model.request, head=head, path=head.path)
 
 
-def _had(head: ResponseHead) -> bool:
+def _had(route: str, head: ResponseHead) -> bool:
     """Who has had it once tells that it is gone."""
-    return head.status in (200, 410)
+    return head.status in (200, 410) and get(head.headers, ROUTE) == route.encode("ascii")
 
 
 def _has_come_from_peer(model: Model) -> bool:

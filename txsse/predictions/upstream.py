@@ -24,9 +24,10 @@ from txsse.predictions.model import Health, Invalid
 from txsse.proxy.admission import Members, look
 from txsse.proxy.conductor import Conductor, Owner
 from txsse.proxy.cors import cors_headers
+from txsse.proxy.peers import HOP, ROUTE
 from txsse.proxy.routes import BoundRoute, RouteTable
 from txsse.upstream.state import State
-from txsse.wire.headers import Headers, end_to_end, without
+from txsse.wire.headers import Headers, end_to_end, get, without
 from txsse.wire.http1 import BadHead, RequestHead
 
 EXPOSED: Final = b"Location, X-Request-Id, X-Stream-State, X-Stream-First, X-Stream-Last, X-Stream-Gap"
@@ -179,6 +180,8 @@ class Upstreams:
         fields = [(b"X-Request-Id", ident), *cors_headers(head.headers, route.config.cors_origins)]
         if route.config.cors_origins:
             fields.append((b"Access-Control-Expose-Headers", EXPOSED))
+        if get(head.headers, HOP) is not None:
+            fields.append((ROUTE, route.name.encode("ascii")))
         return UpstreamModel(
             route=route,
             name=route.name,

@@ -46,6 +46,9 @@ PAUSE: Final = 5.0
 DIALECT: Final = b"x-txsse-dialect"
 """Tells that proxy which dialect a stream speaks, for errors in it."""
 
+ROUTE: Final = b"x-txsse-route"
+"""Tells that proxy which route of predictions has answered it, and that it was one: not what a proxy has behind it, nor another server."""
+
 
 class PeerForwarder(Forwarder):
     """The conductor of a request for a stream that another proxy keeps."""
@@ -62,7 +65,7 @@ class PeerForwarder(Forwarder):
         if dialect is not None and self._machine is not None:
             self.dialect = dialect
             self._machine.speak(dialect)
-        super().response_started(ResponseHead(head.status, head.reason, head.version, without(head.headers, (DIALECT,))))
+        super().response_started(ResponseHead(head.status, head.reason, head.version, without(head.headers, (DIALECT, ROUTE))))
 
     def dispatch_failed(self, failed: Failed) -> None:
         if failed.fault is Fault.STALE:  # it tells nothing of the peer: once more, on a fresh connection

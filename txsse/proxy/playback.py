@@ -71,15 +71,23 @@ class Stored:
 
     def schedule(self) -> tuple[array[int], array[float]] | None:
         """Where each piece ends and when it is due, in seconds from the first; ``None``: all at once."""
-        entry, cache = self.entry, self._cache
-        if cache.replay == "instant" or not entry.streamed:
+        cache, schedules = self._cache, self.entry.schedules
+        if cache.replay == "instant" or not self.entry.streamed:
             return None
+        pace = (cache.replay, cache.gap, cache.speed, cache.max_gap)
+        if pace not in schedules:
+            schedules.clear()  # of before a reload
+            schedules[pace] = self._schedule()
+        return schedules[pace]
+
+    def _schedule(self) -> tuple[array[int], array[float]]:
+        entry, cache = self.entry, self._cache
         if cache.replay == "fixed":
             pattern = _LINE_END if DIALECTS[entry.dialect].by_lines else _EVENT_END
             ends = array("I", (match.end() for match in pattern.finditer(entry.body)))
             if not ends or ends[-1] != len(entry.body):
                 ends.append(len(entry.body))
-            return ends, array("d", (cache.gap * index for index in range(len(ends))))
+            return entry.ends if ends == entry.ends else ends, array("d", (cache.gap * index for index in range(len(ends))))
         due, before, at = array("d"), 0.0, 0.0
         for time in entry.times:
             at += min(max(time - before, 0.0) / cache.speed, cache.max_gap)

@@ -16,9 +16,9 @@ from txsse.wire.headers import Headers
 OVERHEAD: Final = 1024
 """Bytes that an entry takes besides its pieces: the objects around them, and its place in a store."""
 
-PER_PIECE: Final = 12
-"""Bytes that each takes besides what was said: where it ends, when it came, and its place in :attr:`Entry.events`, for where streams are
-kept an event is a piece."""
+PER_PIECE: Final = 20
+"""Bytes that each takes besides what was said: where it ends, when it came, its place in :attr:`Entry.events`, for where streams are kept
+an event is a piece, and when it is due in :attr:`Entry.schedules`."""
 
 
 @attrs.frozen(eq=False)
@@ -63,6 +63,11 @@ class Entry:
         """Upstream may have given some of its events ids."""
         body = self.body
         return b"\nid" in body or body.startswith(b"id") or (13 in body and b"\rid" in body)
+
+    @cached_property
+    def schedules(self) -> dict[object, tuple[array[int], array[float]]]:
+        """By the pace: where what is told at a time ends in *body*, and when it is due. Kept here as all who are told it share it."""
+        return {}
 
     @property
     def size(self) -> int:
