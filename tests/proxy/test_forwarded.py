@@ -293,6 +293,12 @@ def answered(*headers: tuple[bytes, bytes]) -> Headers:
     return response_headers(ResponseHead(202, b"Accepted", b"HTTP/1.1", list(headers)))
 
 
+@pytest.mark.parametrize("status", [101, 204])
+def test_what_has_no_body_has_no_length(status: int) -> None:
+    head = ResponseHead(status, b"", b"HTTP/1.1", [(b"Content-Length", b"5"), (b"Connection", b"Content-Length"), (b"X-Upstream", b"a")])
+    assert response_headers(head) == [(b"X-Upstream", b"a")]
+
+
 def test_the_client_gets_the_end_to_end_fields_byte_for_byte() -> None:
     assert answered(
         (b"Connection", b"X-Upstream-Hop, close"),

@@ -182,9 +182,10 @@ def outline(request: Request, forwarding: Forwarding, *, writes_stream: bool, up
 def response_headers(head: ResponseHead) -> Headers:
     """The upstream's fields that the client gets, byte for byte: hop-by-hop and Connection-named ones are dropped.
 
-    Content-Length stays, unless the body came chunked, which overrules it (RFC 9112 section 6.3).
+    Content-Length stays, unless the body came chunked, which overrules it (RFC 9112 section 6.3), or the status must not have one
+    (RFC 9110 section 8.6): a client that trusted it would take the next answer for a body.
     """
-    if get(head.headers, b"transfer-encoding") is not None:
+    if head.status in (101, 204) or get(head.headers, b"transfer-encoding") is not None:
         return without(end_to_end(head.headers), (b"content-length",))
     kept = end_to_end(head.headers)
     if get(kept, b"content-length") is None and (length := get(head.headers, b"content-length")) is not None:
