@@ -195,6 +195,21 @@ async def test_before_the_commit_an_error_has_the_shape_of_the_dialect(bench: Be
             assert found == {"error": error}
 
 
+@pytest.mark.parametrize(
+    ("head", "status", "kind"),
+    [
+        (b"POST /v1/messages?key=secret HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 20_000, 431, "request_too_large"),
+        (b"POST /v1/messages HTTP/1.1\r\nX: y\r\n\r\n", 400, "invalid_request_error"),
+    ],
+)
+async def test_also_those_of_heads_that_cannot_be_read(head: bytes, status: int, kind: str, bench: Bench) -> None:
+    client = await bench.send(head)
+    assert (await client.complete()).status == status
+    told = json.loads(client.body)
+    assert (told["type"], told["error"]["type"]) == ("error", kind)
+    assert "key=secret" not in bench.proxy.log
+
+
 async def test_refusals_of_the_front_have_it_too(bench: Bench) -> None:
     shapes = {}
     for name in ("openai-chat", "anthropic", "ollama"):

@@ -415,9 +415,9 @@ class Machine:
     # -- everything that goes wrong
 
     def _give_up(self, event: ev.UpstreamFailed, now: float) -> State:
-        if now > self._held_since:  # else it was refused at once
-            self._note_cold()
         code, policy = event.error.code, self._policy
+        if now > self._held_since and code != "too_many_waiting":  # else it was refused at once
+            self._note_cold()
         if (code == "wake_failed" and policy.falls_back) or (code == "too_many_waiting" and policy.overflow_falls_back):
             return self._fall_back() or self._fail(event.error)
         return self._fail(event.error)

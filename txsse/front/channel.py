@@ -29,7 +29,7 @@ from zope.interface import implementer
 from txsse.errors import ProxyError
 from txsse.front.body import RequestBody
 from txsse.front.connection import BODY, CLOSED, CLOSING, HEAD, IDLE, LENT, LINGER, RESPONSE, TUNNEL, Connection
-from txsse.front.limits import head_too_large, malformed, refusal, too_many_connections, too_slow
+from txsse.front.limits import head_too_large, malformed, path_of, refusal, too_many_connections, too_slow
 from txsse.front.response import DEFAULT_STALL_TIMEOUT, RESET_LOOK, Response
 from txsse.interfaces import Exchange, Request, Tunnel
 from txsse.sockets import half_close, hold_little
@@ -163,7 +163,7 @@ class ProxyChannel(Connection):
         size = len(data) if end is None else end.end()
         limits = self._site.backing.limits
         if size > limits.max_head:
-            self._refuse(head_too_large(limits))
+            self._refuse(head_too_large(limits), unread=data)
             return False
         if end is None:
             self._scanned = size
@@ -181,7 +181,7 @@ class ProxyChannel(Connection):
         try:
             head, length = site.heads.parse(block)
         except BadHead as bad:
-            self._refuse(malformed(str(bad)))
+            self._refuse(malformed(str(bad)), unread=block)
             return
         peer = self._who()
         request = Request(head, b"", peer, self._secure, head.host, head.path, self._began, self._began)
@@ -251,14 +251,20 @@ class ProxyChannel(Connection):
         guest = self._exchange = pages.welcome(self.transport)
         guest.answer(request)
 
-    def _refuse(self, error: ProxyError, request: Request | None = None, *, linger: bool = True) -> None:
-        """Let *error* be the answer. With *linger* there may be more of the request to come, and the connection is closed."""
+    def _refuse(self, error: ProxyError, request: Request | None = None, *, linger: bool = True, unread: bytes = b"") -> None:
+        """Let *error* be the answer. With *linger* there may be more of the request to come, and the connection is closed.
+
+        :param unread: as much of the head as there is, of one that cannot be read; its path tells in which shape its client expects errors.
+        """
         self._sleep_no_more()
         self._request = None
         self.forget_body()
         self._phase = RESPONSE
         self._unread = linger
-        head, path = (None, b"") if request is None else (request.head, request.path)
+        if request is not None:
+            head, path = request.head, request.path
+        else:
+            head, path = None, path_of(unread)
         response = self._response = Response(self, head, close=error.close or linger)
         self._site.handler.refuse(error, head, path, self._who(), response)
 
@@ -375,7 +381,7 @@ class ProxyChannel(Connection):
         self._bucket = None
         phase = self._phase
         if phase is HEAD and self._input:
-            self._refuse(too_slow("head"))
+            self._refuse(too_slow("head"), unread=self._input)
         elif phase is BODY:
             self._refuse(too_slow("body"), self._request)
         elif phase is CLOSING:  # to be reset, once everything has left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -15,6 +16,8 @@ METHODS: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 """The Allow field of a 405. Any other method a backend may know is passed on too."""
 
 REFUSED_METHODS: Final = frozenset((b"CONNECT", b"TRACE"))
+
+_REQUEST_LINE: Final = re.compile(rb"[A-Z]{1,16} (/[!->@-~]{0,1023})[ ?]")
 
 
 class Limits(Protocol):
@@ -96,6 +99,12 @@ def refusal(head: RequestHead, length: int, limits: Limits, budget: Budget) -> P
     if not budget.fits(length):
         return too_much_buffered()
     return None
+
+
+def path_of(unread: bytes) -> bytes:
+    """The path of a request whose head is refused unread, without its query (in which there may be a key); "" if it cannot be told."""
+    line = _REQUEST_LINE.match(unread)
+    return b"" if line is None else line[1]
 
 
 def body_too_large(limits: Limits) -> ProxyError:

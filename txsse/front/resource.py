@@ -20,7 +20,7 @@ from zope.interface import implementer
 from txsse._compat import pending_bytes
 from txsse.clock import Alarm, Alarms
 from txsse.errors import ProxyError
-from txsse.front.limits import Backing, Budget, body_too_large, malformed, refusal, too_much_buffered
+from txsse.front.limits import Backing, Budget, body_too_large, malformed, path_of, refusal, too_much_buffered
 from txsse.front.response import DEFAULT_STALL_TIMEOUT, RESET_LOOK
 from txsse.interfaces import Exchange, Request
 from txsse.wire.headers import NO_FIELDS, Headers, Prepared
@@ -48,7 +48,7 @@ class ProxyResource(Resource):
         try:
             head = head_of(request)
         except BadHead as bad:
-            self._refuse(malformed(str(bad)), None, b"", peer, downstream)
+            self._refuse(malformed(str(bad)), None, path_of(b"%b %b " % (request.method, request.uri)), peer, downstream)
             return NOT_DONE_YET
         error = self._admit(request, head, peer, downstream)
         if error is not None:
