@@ -11,7 +11,7 @@ from tests.proxy.test_resumable import Resumed, event
 from txsse.errors import ProxyError
 from txsse.interfaces import Failed, Fault
 from txsse.proxy.resumable import PER_STREAM, ResumableRun
-from txsse.proxy.streams import MOST_CLAIMS, MOST_REMEMBERED, REMEMBERED, Claim, Streams, new_sid
+from txsse.proxy.streams import MOST_CLAIMS, MOST_REFUSALS, MOST_REMEMBERED, REMEMBERED, Claim, Streams, new_sid
 from txsse.recordings.store import Quota
 
 MINE, YOURS = b"m" * 32, b"y" * 32
@@ -178,6 +178,16 @@ def test_the_one_that_has_been_over_longest_goes_first_and_none_that_runs() -> N
     assert first.code() == "stream_gone"
     streams.evict()
     assert (others[0].code(), others[2].code(), streams.bytes_used, len(streams)) == ("stream_gone", "", 0, 1)
+
+
+def test_of_refusals_the_latest_are_kept() -> None:
+    first = Kept()
+    refused = [Kept(first.streams) for _ in range(MOST_REFUSALS + 2)]
+    for kept in refused:
+        kept.join(asked=True)
+        kept.failed(Failed(Fault.RESET, "reset"))
+        kept.streams.ended(kept.run)
+    assert [kept.code() for kept in (*refused[:3], refused[-1])] == ["stream_gone", "stream_gone", "", ""]
 
 
 def test_refusals_do_not_drive_out_streams() -> None:

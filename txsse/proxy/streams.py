@@ -24,6 +24,8 @@ REMEMBERED: Final = 600.0
 MOST_REMEMBERED: Final = 10_000
 MOST_HITS: Final = 1000
 """Answers of the cache that are kept as streams when they have been told. Each takes a little memory, which it takes from the cache."""
+MOST_REFUSALS: Final = 100
+"""Streams that came to nothing and are kept for who missed to hear of it. What they take, they take from the cache, too."""
 MOST_CLAIMS: Final = 64
 """Keys that lead to one stream: that of the request that made it, and those of requests that joined it."""
 MOST_LIVE: Final = 1000
@@ -82,6 +84,7 @@ class Streams:
         self._kept: dict[str, _Kept] = {}
         self._over: OrderedDict[str, None] = OrderedDict()  # in the order in which they go: the first one to end first
         self._hits: dict[str, None] = {}  # of those
+        self._refusals: dict[str, None] = {}  # of those
         self._gone: dict[str, _Gone] = {}
         self._claims: dict[Claim, _Kept] = {}
 
@@ -185,15 +188,20 @@ class Streams:
         kept.size = run.recording.size
         self.bytes_used += kept.size
         self._over[run.sid] = None
-        if nothing_begun and not run.background:  # who asked has been told so: refusals do not drive out streams, however many
-            self._over.move_to_end(run.sid, last=False)
-        if run.is_hit:
-            self._hits[run.sid] = None
-            if len(self._hits) > MOST_HITS:
-                self.forget(self._unread(self._hits))
         self._forget_later(kept)
         if not there_is_room:
             self.forget(run.sid)
+            return
+        if nothing_begun and not run.background:  # who asked has been told so: refusals do not drive out streams, however many
+            self._over.move_to_end(run.sid, last=False)
+            self._keep_among(self._refusals, run.sid, MOST_REFUSALS)
+        if run.is_hit:
+            self._keep_among(self._hits, run.sid, MOST_HITS)
+
+    def _keep_among(self, sids: dict[str, None], sid: str, most: int) -> None:
+        sids[sid] = None
+        if len(sids) > most:
+            self.forget(self._unread(sids))
 
     def _forget_later(self, kept: _Kept) -> None:
         kept.forgetting = self._alarms.set(kept.run.resume.ttl, lambda: self._expire(kept))
@@ -209,6 +217,7 @@ class Streams:
         """Of a stream that is over, keep the id only. Its readers keep what they have of it."""
         del self._over[sid]
         self._hits.pop(sid, None)
+        self._refusals.pop(sid, None)
         kept = self._kept.pop(sid)
         if kept.forgetting is not None:
             kept.forgetting.cancel()
