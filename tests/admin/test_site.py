@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from base64 import b64encode
+from hashlib import sha256
 from typing import Any
 
 import attrs
@@ -15,6 +18,7 @@ from tests.admin.fakes import FakeCache, FakeStreams
 from txsse.admin.listener import AdminFactory
 from txsse.admin.view import Asked, Demand, Status
 from txsse.metrics import Metrics
+from txsse.testing import pump
 
 
 @attrs.define
@@ -24,6 +28,7 @@ class FakeProxy:
     draining: bool = False
     metrics: Metrics = attrs.field(factory=Metrics)
     broken: bool = False
+    waiting: int = 2
     orders: list[str] = attrs.field(factory=list)
     cache: FakeCache | None = None
     streams: FakeStreams | None = None
@@ -52,7 +57,7 @@ class FakeProxy:
                     "elapsed": 3.0,
                     "eta": 28.4,
                     "slots": {"number": 4, "taken": 1},
-                    "waiting": 2,
+                    "waiting": self.waiting,
                     "in_flight": 0,
                     "last_error": "<script>alert(1)</script> & refused",
                     "output": "loading <b>weights</b>",
@@ -139,6 +144,37 @@ def test_status_is_json() -> None:
     assert (status["upstreams"]["llama"]["eta"], status["upstreams"]["llama"]["slots"]) == (28.4, {"number": 4, "taken": 1})
 
 
+def test_events_tell_the_status_when_it_changes_and_now_and_then() -> None:
+    proxy, clock, transport = FakeProxy(), Clock(), StringTransport()
+    channel = AdminFactory(proxy, clock).buildProtocol(None)
+    assert channel is not None
+    channel.makeConnection(transport)
+    channel.dataReceived(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert b"Content-Type: text/event-stream" in transport.value() and b"\r\nServer:" not in transport.value()
+
+    def told() -> list[Any]:
+        return [json.loads(data) for data in re.findall(rb"event: status\ndata: (.*)\n\n", transport.value())]
+
+    assert told() == [proxy.status()]
+    pump(clock, 2)
+    assert len(told()) == 1, "nothing has changed but the time"
+    proxy.waiting = 3
+    pump(clock, 1)
+    assert [each["upstreams"]["llama"]["waiting"] for each in told()] == [2, 3]
+    pump(clock, 6)
+    assert len(told()) == 3
+    proxy.draining = True
+    pump(clock, 1)
+    assert told()[-1]["draining"] and transport.value().endswith(b"0\r\n\r\n")
+    pump(clock, 10)
+    assert len(told()) == 4
+
+
+def test_events_are_for_whom_the_status_is_for() -> None:
+    assert ask("/events", token="t").status == 401
+    assert ask("/events", host="evil.example").status == 403
+
+
 @pytest.mark.parametrize("order", ["wake", "stop"])
 def test_an_upstream_is_started_and_stopped_by_post(order: str) -> None:
     proxy = FakeProxy()
@@ -181,9 +217,11 @@ def test_the_page_shows_the_status_escaped_and_loads_nothing() -> None:
     assert "4 (1 idle)" in page
     assert "http://gpu1:8080" in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; refused" in page
-    assert not {"<script", "src=", "href="} & set(page.split())
-    assert "<script" not in page
-    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert not {"src=", "href="} & set(page.split())
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'")
+    (script,) = re.findall("<script>(.*?)</script>", page, re.DOTALL)
+    assert f"script-src 'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" in policy, "its own, as it was written"
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/queue", "/status"])

@@ -8,6 +8,7 @@ from klein import Klein
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
+from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from txsse.admin.answers import HTML, TEXT, Mistaken, answer, answer_error, answer_json
@@ -19,6 +20,7 @@ from txsse.admin.view import AdminView, Asked, CacheLevels, RedisStatus, StreamL
 if TYPE_CHECKING:
     from txsse.admin.exposition import Exposition
     from txsse.recordings.view import CacheView, StreamsView
+    from txsse.web.stream import EventStream
 
 
 class AdminApp:
@@ -59,7 +61,21 @@ class AdminApp:
 
     @app.route("/status", methods=["GET"])
     def status(self, request: IRequest) -> bytes:
-        return answer_json(request, {**self._view.status(), **self._cache_levels(), **self._stream_levels(), **self._redis()})
+        return answer_json(request, self._status())
+
+    @app.route("/events", methods=["GET"])
+    def events(self, request: Request) -> EventStream:
+        """The same as a stream. The status page follows it."""
+        # At the first request, not before: most are never asked for it.
+        from txsse.admin.events import status_events
+        from txsse.web.stream import EventStream, clock_of
+
+        request.setHeader(b"X-Content-Type-Options", b"nosniff")
+        request.responseHeaders.removeHeader(b"Server")
+        return EventStream(status_events(clock_of(request), self._status, lambda: self._view.draining))
+
+    def _status(self) -> dict[str, object]:
+        return {**self._view.status(), **self._cache_levels(), **self._stream_levels(), **self._redis()}
 
     @app.route("/cache", methods=["GET"])
     def cache(self, request: IRequest) -> bytes:
