@@ -43,7 +43,8 @@ class Signals:
             self._ending = True
             streams = self._service.open_streams
             if number == signal.SIGINT and streams:
-                self._log.info("{count} streams are open; draining (interrupt again to cut)", count=streams)
+                what = "1 stream is open" if streams == 1 else f"{streams} streams are open"
+                self._log.info("{what}; draining (interrupt again to cut)", what=what)
             if number == signal.SIGINT and not streams:
                 self._service.cut()  # at once: somebody sits at the terminal and waits
             self._end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from typing import Any
 
 import attrs
@@ -55,7 +56,7 @@ def input_of(request: IRequest) -> Any:
 def answer_json(request: IRequest, document: object, status: int = 200) -> bytes:
     """Set status and fields on *request*; returns *document* as its body. Bytes are JSON already."""
     body = document if isinstance(document, bytes) else to_json(document)
-    request.setResponseCode(status)
+    request.setResponseCode(status, HTTPStatus(status).phrase.encode("ascii"))  # twisted.web does not know all of them
     request.setHeader(b"Content-Type", b"application/json")
     request.setHeader(b"Content-Length", b"%d" % len(body))
     return body
