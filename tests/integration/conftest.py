@@ -12,6 +12,7 @@ import pytest_twisted  # type: ignore[import-untyped]  # ships no types
 from twisted.internet import reactor
 
 from tests.integration.bench import Bench
+from tests.integration.nodes import Nodes, World
 from tests.integration.process import Proxy
 from tests.redis.server import PROGRAM, RedisServer
 
@@ -99,3 +100,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
         for proxy in getattr(item, "proxies", []):
             report.sections.append((f"output of {proxy.path.name}", proxy.log[-6000:]))
     return report
+
+
+@pytest_twisted.async_yield_fixture()  # type: ignore[untyped-decorator]
+async def world(request: pytest.FixtureRequest, nodes: Nodes) -> AsyncIterator[World]:
+    """One test's view of its module's *nodes*."""
+    request.node.proxies = nodes
+    made = World(reactor, nodes)
+    await made.upstream.open()
+    yield made
+    await made.close()

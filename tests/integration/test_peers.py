@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -42,15 +42,6 @@ def own(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Callable[..
     for each in worlds:
         pytest_twisted.blockon(Deferred.fromCoroutine(each.close()))
         each.nodes.stop()
-
-
-@pytest_twisted.async_yield_fixture()  # type: ignore[untyped-decorator]
-async def world(request: pytest.FixtureRequest, nodes: Nodes) -> AsyncIterator[World]:
-    request.node.proxies = nodes
-    made = World(reactor, nodes)
-    await made.upstream.open()
-    yield made
-    await made.close()
 
 
 async def test_a_stream_is_read_elsewhere_from_any_cursor_while_it_runs(world: World) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
-import pytest_twisted  # type: ignore[import-untyped]  # ships no types
 from twisted.internet import reactor
 
 from tests.integration.bench import DONE, SSE
@@ -26,15 +25,6 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Generator[Nodes]:
     made = Nodes(tmp_path_factory.mktemp("peers"), "ab", peers=True, first=ROUTE)
     yield made
     made.stop()
-
-
-@pytest_twisted.async_yield_fixture()  # type: ignore[untyped-decorator]
-async def world(request: pytest.FixtureRequest, nodes: Nodes) -> AsyncIterator[World]:
-    request.node.proxies = nodes
-    made = World(reactor, nodes)
-    await made.upstream.open()
-    yield made
-    await made.close()
 
 
 async def test_a_client_that_comes_back_to_the_other_proxy_finds_all_of_it(world: World) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import Callable, Generator
 
 import pytest
-import pytest_twisted  # type: ignore[import-untyped]  # ships no types
-from twisted.internet import reactor
 
 from tests.integration.bench import SSE
 from tests.integration.nodes import LEASE, Nodes, World, shared
@@ -29,15 +27,6 @@ def nodes(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Gener
     made = Nodes(tmp_path_factory.mktemp("nodes"), "abc", more=shared(redis), first=ROUTE)
     yield made
     made.stop()
-
-
-@pytest_twisted.async_yield_fixture()  # type: ignore[untyped-decorator]
-async def world(request: pytest.FixtureRequest, nodes: Nodes) -> AsyncIterator[World]:
-    request.node.proxies = nodes
-    made = World(reactor, nodes)
-    await made.upstream.open()
-    yield made
-    await made.close()
 
 
 async def test_a_client_that_comes_back_to_another_node_finds_all_of_it(world: World) -> None:

@@ -68,15 +68,6 @@ def nodes(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Gener
     made.stop()
 
 
-@pytest_twisted.async_yield_fixture()  # type: ignore[untyped-decorator]
-async def world(request: pytest.FixtureRequest, nodes: Nodes) -> AsyncIterator[World]:
-    request.node.proxies = nodes
-    made = World(reactor, nodes)
-    await made.upstream.open()
-    yield made
-    await made.close()
-
-
 # -- while all is well
 
 
